@@ -1,0 +1,359 @@
+"""Settings of a run: typed, frozen, validated once when read.
+
+In: one YAML file (optionally starting from a preset by name). Out: a `Settings` object, saved beside every
+model. Unknown keys are errors that name the nearest valid key.
+"""
+
+import datetime as dt
+import difflib
+import importlib.resources
+import pathlib
+from typing import Any, Literal
+
+import pydantic
+import yaml
+
+PRESETS = ("smoke", "demo", "paper")
+
+
+class SettingsError(ValueError):
+    """A settings file that cannot be used; the message lists every fault with its key."""
+
+
+class Section(pydantic.BaseModel):
+    """Base of all sections: frozen, strict about unknown keys."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class FeatureSettings(Section):
+    """A declared column beyond the event log's own.
+
+    `owner` says what the value belongs to: the `user`, the `item` (part of every item embedding, in the moveline
+    too), the `candidate` (as shown in this request: position, price) or the `context` (the request as a whole).
+    Numeric columns are cut into `buckets` quantile buckets, so their scale does not matter.
+    """
+
+    name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
+    owner: Literal["user", "item", "candidate", "context"]
+    kind: Literal["categorical", "numeric"]
+    buckets: int = pydantic.Field(16, ge=2, le=1000)
+
+
+class SimulateSettings(Section):
+    """The embedded simulator's size and truth, see `pipeline/datasets/simulator.py`."""
+
+    users: int = pydantic.Field(1000, ge=1)
+    items: int = pydantic.Field(2000, ge=10)
+    categories: int = pydantic.Field(40, ge=2)
+    days: float = pydantic.Field(14.0, gt=0)
+    requests_per_user: float = pydantic.Field(20.0, gt=0)
+    candidates: int = pydantic.Field(8, ge=1)
+    lead: float = pydantic.Field(1.0, ge=0)
+    chain: float = pydantic.Field(1.0, ge=0)
+    seed: int = 17
+
+
+class DataSettings(Section):
+    """Where the event log lies and how its rows are read (DESIGN: the event log)."""
+
+    log: str | None = None
+    simulate: SimulateSettings | None = None
+    format: Literal["auto", "csv", "parquet"] = "auto"
+    time_unit: Literal["seconds", "milliseconds"] = "seconds"
+    columns: dict[str, str] = {}
+    impression_behavior: str = "impression"
+    click_behavior: str = "click"
+    positive_behaviors: tuple[str, ...] = ("click", "favorite", "cart", "purchase")
+    impressions_as_clicks: Literal["auto", "always", "never"] = "auto"
+    bad_rows: Literal["stop", "quarantine"] = "stop"
+    max_candidates: int = pydantic.Field(32, ge=1)
+    diff_window_hours: float = pydantic.Field(24.0 * 7, gt=0)
+    features: tuple[FeatureSettings, ...] = ()
+    user_shards: int = pydantic.Field(16, ge=1)
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self):
+        if (self.log is None) == (self.simulate is None):
+            raise ValueError("give exactly one of `log` (a path, folder or glob) and `simulate`")
+        names = [f.name for f in self.features]
+        repeated = sorted({n for n in names if names.count(n) > 1})
+        if repeated:
+            raise ValueError(f"features declared twice: {', '.join(repeated)}")
+        reserved = {"user_id", "timestamp", "scene", "behavior", "item_id", "category_id", "label", "request_id"}
+        clash = sorted(reserved.intersection(names))
+        if clash:
+            raise ValueError(f"features named as columns that the event log already has: {', '.join(clash)}")
+        return self
+
+
+Border = dt.datetime | dt.date | int | float
+
+
+class SplitSettings(Section):
+    """Borders in time, each `t < border`: train | eval | test, with `stage1_end` inside train.
+
+    A border is a fraction of the labelled impressions in time order (0 < x < 1), unix seconds, or an ISO date or
+    time (UTC). `stage1_end: null` means one window for both stages, for logs so large that one pass hides the leak.
+    Histories may reach back over a border; labels and futures may not.
+    """
+
+    stage1_end: Border | None = 0.5
+    train_end: Border = 0.8
+    eval_end: Border = 0.9
+
+    @pydantic.field_validator("stage1_end", "train_end", "eval_end", mode="after")
+    @classmethod
+    def _number(cls, value):
+        if value is None:
+            return None
+        if isinstance(value, dt.datetime):
+            return int((value if value.tzinfo else value.replace(tzinfo=dt.timezone.utc)).timestamp())
+        if isinstance(value, dt.date):
+            return int(dt.datetime(value.year, value.month, value.day, tzinfo=dt.timezone.utc).timestamp())
+        if 0 < value < 1:
+            return float(value)
+        if value >= 1 and float(value).is_integer():
+            return int(value)
+        raise ValueError(f"expected a fraction between 0 and 1, unix seconds or an ISO time, got {value!r}")
+
+    @pydantic.model_validator(mode="after")
+    def _ascending(self):
+        borders = [b for b in (self.stage1_end, self.train_end, self.eval_end) if b is not None]
+        if len({isinstance(b, float) for b in borders}) > 1:
+            raise ValueError("give all borders as fractions or all as times, not a mixture")
+        if sorted(set(borders)) != borders:
+            raise ValueError(f"borders must ascend: stage1_end < train_end < eval_end, got {borders}")
+        return self
+
+    @property
+    def resolved(self) -> bool:
+        """True when every border is a time in unix seconds."""
+        return isinstance(self.train_end, int)
+
+    @property
+    def stage1_splits(self) -> tuple[str, ...]:
+        """Names of the splits that Θ_base and the generator learn from."""
+        return ("train",) if self.stage1_end is None else ("stage1",)
+
+    @property
+    def stage2_splits(self) -> tuple[str, ...]:
+        """Names of the splits that the CTR model learns from."""
+        return ("train",) if self.stage1_end is None else ("stage2",)
+
+    @property
+    def train_splits(self) -> tuple[str, ...]:
+        """All splits before `train_end`; vocabularies and quantiles are learned from these alone."""
+        return tuple(dict.fromkeys(self.stage1_splits + self.stage2_splits))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every split in time order."""
+        return (*self.train_splits, "eval", "test")
+
+
+class TransformSettings(Section):
+    """Vocabularies: id 0 pads, then `oov_buckets` hashed buckets, then words by falling frequency."""
+
+    oov_buckets: int = pydantic.Field(8, ge=1)
+    min_frequency: int = pydantic.Field(1, ge=1)
+    max_words: int = pydantic.Field(1_000_000, ge=1)
+
+
+class ModelSettings(Section):
+    """Shapes shared by all three models: L, T, H and d of the paper."""
+
+    moveline_length: int = pydantic.Field(50, ge=1)
+    flow_length: int = pydantic.Field(4, ge=1)
+    heads: int = pydantic.Field(4, ge=2)
+    dim: int = pydantic.Field(32, ge=2)
+    embedding_std: float = pydantic.Field(0.35, gt=0)
+    hidden_units: tuple[int, ...] = (128, 64)
+    dropout: float = pydantic.Field(0.1, ge=0, lt=1)
+
+    @pydantic.model_validator(mode="after")
+    def _divides(self):
+        if self.dim % self.heads:
+            raise ValueError(
+                f"dim must be a multiple of heads (d = H * d_head), got dim={self.dim}, heads={self.heads}"
+            )
+        return self
+
+
+class TrainerSettings(Section):
+    """One trainer's optimisation. Sizes count requests, not impressions."""
+
+    epochs: int = pydantic.Field(3, ge=1)
+    batch_size: int = pydantic.Field(128, ge=1)
+    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    weight_decay: float = pydantic.Field(1e-5, ge=0)
+    patience: int = pydantic.Field(1, ge=1)
+    max_steps: int | None = pydantic.Field(None, ge=1)
+
+
+class GeneratorSettings(TrainerSettings):
+    """Stage 1: losses of Eq. 1, 3, 5 and their weights in Eq. 6."""
+
+    layers: int = pydantic.Field(2, ge=1)
+    temperature: float = pydantic.Field(0.1, gt=0)
+    diversity_weight: float = pydantic.Field(0.1, ge=0)
+    velocity_weight: float = pydantic.Field(0.01, ge=0)
+    sampled_negatives: int = pydantic.Field(256, ge=0)
+    weight_init: bool = True
+
+
+class CtrSettings(TrainerSettings):
+    """Stage 2: λ of Eq. 10 and the parts that the ablations of Table 2 switch off."""
+
+    tsp_weight: float = pydantic.Field(0.1, ge=0)
+    use_flow: bool = True
+    use_alignment: bool = True
+
+
+class GateSettings(Section):
+    """When the Evaluator blesses: AUC on the test split, pooled over impressions."""
+
+    min_auc: float = pydantic.Field(0.5, ge=0, le=1)
+    max_auc_drop: float = pydantic.Field(0.01, ge=0, le=1)
+    min_calibration: float = pydantic.Field(0.5, ge=0)
+    max_calibration: float = pydantic.Field(2.0, gt=0)
+
+
+class PushSettings(Section):
+    """Where blessed versions go: `<folder>/<model_name>/<unix seconds>/`."""
+
+    folder: str | None = None
+    model_name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_.-]+$")
+
+
+class RunSettings(Section):
+    """Local run: where everything lies, and how many Beam workers share the machine."""
+
+    root: str = "runs"
+    beam_workers: int = pydantic.Field(1, ge=0)
+
+
+class Settings(Section):
+    """All settings of a run; `Settings.load` reads one YAML file."""
+
+    name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_-]+$")
+    preset: Literal["smoke", "demo", "paper"] | None = None
+    seed: int = pydantic.Field(17, ge=0)
+    data: DataSettings
+    split: SplitSettings = SplitSettings()
+    transform: TransformSettings = TransformSettings()
+    model: ModelSettings = ModelSettings()
+    base: TrainerSettings = TrainerSettings()
+    generator: GeneratorSettings = GeneratorSettings()
+    ctr: CtrSettings = CtrSettings()
+    gate: GateSettings = GateSettings()
+    push: PushSettings = PushSettings()
+    run: RunSettings = RunSettings()
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path, overrides: tuple[str, ...] = ()) -> "Settings":
+        """Reads a YAML file; `overrides` are `section.key=value` strings that win over it.
+
+        Raises:
+          SettingsError: the file is missing, is not YAML, or breaks a rule; every fault is listed with its key.
+        """
+        path = pathlib.Path(path)
+        if not path.is_file():
+            raise SettingsError(f"No settings file at {path}. Expected a YAML file; `amen init` writes a first one.")
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except yaml.YAMLError as e:
+            raise SettingsError(f"{path} is not YAML: {e}") from e
+        return cls.parse(content, source=str(path), overrides=overrides)
+
+    @classmethod
+    def from_preset(cls, name: str, overrides: tuple[str, ...] = ()) -> "Settings":
+        """The preset `name` with overrides; see `PRESETS`."""
+        return cls.parse({"preset": name}, source=f"preset {name}", overrides=overrides)
+
+    @classmethod
+    def parse(cls, content: Any, source: str, overrides: tuple[str, ...] = ()) -> "Settings":
+        """Validates a mapping as read from YAML; `source` is named in error messages."""
+        if not isinstance(content, dict):
+            raise SettingsError(f"{source}: expected a mapping of settings, got {type(content).__name__}.")
+        preset = content.get("preset")
+        if preset is not None:
+            if preset not in PRESETS:
+                raise SettingsError(f"{source}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}.")
+            content = _merge(_preset(preset), content)
+        for override in overrides:
+            content = _merge(content, _override(override))
+        try:
+            return cls.model_validate(content)
+        except pydantic.ValidationError as e:
+            faults = "\n".join(f"  {_fault(cls, fault)}" for fault in e.errors())
+            raise SettingsError(f"{source} has settings that cannot be used:\n{faults}") from e
+
+    def to_yaml(self) -> str:
+        """The full settings, defaults included, as YAML that `load` reads back to an equal object."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _preset(name: str) -> dict:
+    text = importlib.resources.files("amen_tf").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def _merge(under: dict, over: dict) -> dict:
+    """`over` wins key by key. A data source in `over` replaces the other kind of source in `under`."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    if "log" in over and over["log"] is not None and "simulate" not in over:
+        merged.pop("simulate", None)
+    if "simulate" in over and over["simulate"] is not None and "log" not in over:
+        merged.pop("log", None)
+    return merged
+
+
+def _override(text: str) -> dict:
+    key, sign, value = text.partition("=")
+    if not sign or not key:
+        raise SettingsError(f"--set {text}: expected section.key=value, for instance model.dim=64.")
+    content: Any = yaml.safe_load(value)
+    for part in reversed(key.strip().split(".")):
+        content = {part: content}
+    return content
+
+
+def _fault(root: type[pydantic.BaseModel], fault: Any) -> str:
+    key = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        section = _section_at(root, fault["loc"][:-1])
+        names = list(section.model_fields) if section else []
+        near = difflib.get_close_matches(str(fault["loc"][-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(names)}"
+        return f"{key}: unknown key; {hint}"
+    got = "" if fault["type"] in ("missing", "value_error") else f", got {fault.get('input')!r}"
+    return f"{key}: {fault['msg']}{got}"
+
+
+def _section_at(root: type[pydantic.BaseModel], loc: tuple) -> type[pydantic.BaseModel] | None:
+    """The section class that a location in an error points into, looking through Optional and tuple types."""
+    section: Any = root
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(part)
+        if field is None:
+            return None
+        section = _section_of(field.annotation)
+        if section is None:
+            return None
+    return section
+
+
+def _section_of(annotation: Any) -> type[pydantic.BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _section_of(inner)
+        if found is not None:
+            return found
+    return None

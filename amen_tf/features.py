@@ -1,0 +1,160 @@
+"""The one contract of feature names, kinds and shapes; every other room imports it and adds none of its own.
+
+Raw columns are what ExampleGen writes and clients send: one tf.Example is one request with its moveline and its N
+candidates. Transformed columns are what the models read: ids and buckets, movelines padded on the left to `[L]`.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Literal
+
+# Id 0 means "nothing here" in every transformed column: padding, an absent value, an event without an item.
+PAD_ID = 0
+
+ITEM_ID, CATEGORY_ID = "item_id", "category_id"
+SCENE, BEHAVIOR, TIMESTAMP, AGE = "scene", "behavior", "timestamp", "age"
+LABEL, USER_ID, REQUEST_ID = "label", "user_id", "request_id"
+# Transformed only: a hash that tells users apart inside a batch (same-user negatives are masked). Never embedded.
+USER_KEY = "user_key"
+CANDIDATE_MASK = "candidate_mask"
+MOVELINE, CANDIDATE, FUTURE = "moveline_", "candidate_", "future_"
+DIFF_CLICKED, DIFF_UNCLICKED, MOVELINE_LENGTH = "diff_clicked_", "diff_unclicked_", "moveline_length"
+
+# Ages are cut at powers of sqrt(2) seconds: 1 s, 1.4 s, 2 s, ... 2^31 s; fine for recent events, coarse for old ones.
+AGE_BUCKETS = 64
+
+Kind = Literal["string", "int", "float"]
+Owner = Literal["user", "item", "candidate", "context"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """A declared column: its owner, whether its values are categories or numbers, and its quantile buckets."""
+
+    name: str
+    owner: Owner
+    kind: Literal["categorical", "numeric"]
+    buckets: int = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class RawColumn:
+    """A column of the raw tf.Example. `scalar` columns hold one value a request, the others a list."""
+
+    name: str
+    kind: Kind
+    scalar: bool
+    # What the values mean, shared by all columns of one vocabulary: item_id, scene, brand, ...
+    meaning: str
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureContract:
+    """All columns of a run, from the declared features and the lengths L (moveline) and T (flow)."""
+
+    moveline_length: int
+    flow_length: int
+    declared: tuple[Feature, ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings) -> "FeatureContract":
+        """The contract of a `config.Settings`."""
+        declared = tuple(Feature(f.name, f.owner, f.kind, f.buckets) for f in settings.data.features)
+        return cls(settings.model.moveline_length, settings.model.flow_length, declared)
+
+    @classmethod
+    def from_dict(cls, content: dict) -> "FeatureContract":
+        """Inverse of `dataclasses.asdict`, for contracts stored as JSON."""
+        return cls(content["moveline_length"], content["flow_length"], tuple(Feature(**f) for f in content["declared"]))
+
+    def owned_by(self, *owners: Owner) -> tuple[Feature, ...]:
+        """Declared features of these owners, in the order of declaration."""
+        return tuple(f for f in self.declared if f.owner in owners)
+
+    def feature(self, name: str) -> Feature:
+        """The declared feature called `name`."""
+        return next(f for f in self.declared if f.name == name)
+
+    @property
+    def item_fields(self) -> tuple[str, ...]:
+        """What an item is made of everywhere: id, category and the declared item features."""
+        return (ITEM_ID, CATEGORY_ID, *(f.name for f in self.owned_by("item")))
+
+    @property
+    def candidate_fields(self) -> tuple[str, ...]:
+        """An item plus how it was shown in this request."""
+        return (*self.item_fields, *(f.name for f in self.owned_by("candidate")))
+
+    @property
+    def request_fields(self) -> tuple[str, ...]:
+        """Declared features with one value a request."""
+        return tuple(f.name for f in self.owned_by("user", "context"))
+
+    @property
+    def moveline_fields(self) -> tuple[str, ...]:
+        """What the models read of each moveline event (`age` is made of the timestamps)."""
+        return (*self.item_fields, SCENE, BEHAVIOR, AGE)
+
+    def kind_of(self, field: str) -> Kind:
+        """Raw kind of a field: declared numeric features are floats, all others strings."""
+        declared = {f.name: f.kind for f in self.declared}
+        return "float" if declared.get(field) == "numeric" else "string"
+
+    @property
+    def categorical_meanings(self) -> tuple[str, ...]:
+        """One vocabulary each: item_id, category_id, scene, behavior and the declared categorical features."""
+        return (ITEM_ID, CATEGORY_ID, SCENE, BEHAVIOR, *(f.name for f in self.declared if f.kind == "categorical"))
+
+    @property
+    def numeric_features(self) -> tuple[Feature, ...]:
+        """Declared numeric features: quantile buckets 1..buckets, 0 = missing."""
+        return tuple(f for f in self.declared if f.kind == "numeric")
+
+    def _of(self, prefix: str, fields: Iterable[str], scalar: bool) -> list[RawColumn]:
+        return [RawColumn(prefix + f, self.kind_of(f), scalar, f) for f in fields]
+
+    @property
+    def request_columns(self) -> tuple[RawColumn, ...]:
+        """Raw columns with one value a request: what a client sends beside moveline and candidates."""
+        return (
+            RawColumn(TIMESTAMP, "int", True, TIMESTAMP),
+            RawColumn(SCENE, "string", True, SCENE),
+            *self._of("", self.request_fields, True),
+        )
+
+    @property
+    def moveline_columns(self) -> tuple[RawColumn, ...]:
+        """Raw list columns of the moveline, oldest event first, all of equal length."""
+        return (
+            *self._of(MOVELINE, self.item_fields, False),
+            RawColumn(MOVELINE + SCENE, "string", False, SCENE),
+            RawColumn(MOVELINE + BEHAVIOR, "string", False, BEHAVIOR),
+            RawColumn(MOVELINE + TIMESTAMP, "int", False, TIMESTAMP),
+        )
+
+    @property
+    def candidate_columns(self) -> tuple[RawColumn, ...]:
+        """Raw list columns of the N candidates, all of equal length."""
+        return tuple(self._of(CANDIDATE, self.candidate_fields, False))
+
+    @property
+    def raw_columns(self) -> tuple[RawColumn, ...]:
+        """Every column of a raw training example, in the order in which ExampleGen writes them."""
+        diff = [
+            column
+            for prefix in (DIFF_CLICKED, DIFF_UNCLICKED)
+            for column in (
+                *self._of(prefix, self.item_fields, True),
+                RawColumn(prefix + MOVELINE_LENGTH, "int", True, MOVELINE_LENGTH),
+            )
+        ]
+        return (
+            RawColumn(USER_ID, "string", True, USER_ID),
+            RawColumn(REQUEST_ID, "string", True, REQUEST_ID),
+            *self.request_columns,
+            *self.moveline_columns,
+            *self.candidate_columns,
+            RawColumn(LABEL, "int", False, LABEL),
+            *self._of(FUTURE, self.item_fields, False),
+            *diff,
+        )

@@ -1,0 +1,1 @@
+"""Keras layers of AMEN, one per file. Masks are boolean everywhere: True = real."""

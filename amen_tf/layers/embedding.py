@@ -1,0 +1,112 @@
+"""Embeddings of items and of moveline events, from transformed ids to `[..., d]` vectors."""
+
+from collections.abc import Mapping, Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.features import AGE, BEHAVIOR, PAD_ID, SCENE
+
+
+class IdEmbedding(keras.layers.Layer):
+    """A lookup table whose id 0 (padding, absent) gives the zero vector.
+
+    Args:
+      size: number of ids, id 0 included.
+      dim: width d of the vectors.
+      std: standard deviation of the normal initialiser.
+      seed: seed of the initialiser; the same seed gives the same table.
+    """
+
+    def __init__(self, size: int, dim: int, std: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.dim, self.std, self.seed = size, dim, std, seed
+
+    def build(self, input_shape):
+        self.table = self.add_weight(
+            name="table",
+            shape=(self.size, self.dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.std, seed=self.seed),
+        )
+        super().build(input_shape)
+
+    def call(self, ids):
+        """ids `[...]` int64 -> `[..., d]` float32."""
+        vectors = tf.gather(self.table, ids)
+        return vectors * tf.cast(ids != PAD_ID, vectors.dtype)[..., tf.newaxis]
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size, "dim": self.dim, "std": self.std, "seed": self.seed}
+
+
+class ItemEmbedding(keras.layers.Layer):
+    """e: an item as the sum of the embeddings of its id, its category and its declared features.
+
+    Args:
+      sizes: number of ids of each item field, in the contract's order, e.g. `{"item_id": 1000, "category_id": 40}`.
+      dim: width d.
+      std: standard deviation of the initialiser.
+      seed: seed of the first table; the others count on from it.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], dim: int, std: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes, self.dim, self.std, self.seed = dict(sizes), dim, std, seed
+        self.tables = {
+            field: IdEmbedding(size, dim, std, seed + i, name=field) for i, (field, size) in enumerate(sizes.items())
+        }
+
+    def call(self, ids: Mapping[str, tf.Tensor]):
+        """ids: field -> `[...]` int64, all of one shape -> `[..., d]` float32."""
+        return tf.add_n([table(ids[field]) for field, table in self.tables.items()])
+
+    def get_config(self):
+        return {**super().get_config(), "sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed}
+
+
+class EventEmbedding(keras.layers.Layer):
+    """A moveline event: its item plus scene, behaviour, age and position counted from the newest event.
+
+    Events sit at the right end of `[B, L]`, so position L-1 is always the newest; a position embedding by index
+    means the same for movelines of every length.
+
+    Args:
+      items: the item embedding to share; its table is this layer's too.
+      scenes, behaviors, ages: number of ids of each.
+      length: L.
+      seed: seed of the first table.
+    """
+
+    def __init__(
+        self, items: ItemEmbedding, scenes: int, behaviors: int, ages: int, length: int, std: float, seed: int, **kwargs
+    ):
+        super().__init__(**kwargs)
+        self.items = items
+        self.scene = IdEmbedding(scenes, items.dim, std, seed, name=SCENE)
+        self.behavior = IdEmbedding(behaviors, items.dim, std, seed + 1, name=BEHAVIOR)
+        self.age = IdEmbedding(ages, items.dim, std, seed + 2, name=AGE)
+        self.length, self.std, self.seed = length, std, seed
+
+    def build(self, input_shape):
+        self.position = self.add_weight(
+            name="position",
+            shape=(self.length, self.items.dim),
+            initializer=keras.initializers.RandomNormal(stddev=self.std, seed=self.seed + 3),
+        )
+        super().build(input_shape)
+
+    def call(self, events: Mapping[str, tf.Tensor]):
+        """events: field -> `[B, L]` int64 -> `[B, L, d]` float32, zero at padding."""
+        vectors = self.items({field: events[field] for field in self.items.sizes})
+        vectors += self.scene(events[SCENE]) + self.behavior(events[BEHAVIOR]) + self.age(events[AGE]) + self.position
+        return vectors * tf.cast(event_mask(events), vectors.dtype)[..., tf.newaxis]
+
+
+def event_mask(events: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """`[B, L]` bool. Every real event has a behaviour, though not every event has an item."""
+    return events[BEHAVIOR] != PAD_ID
+
+
+def concat_fields(parts: Sequence[Mapping[str, tf.Tensor]], axis: int) -> dict[str, tf.Tensor]:
+    """Joins several field -> ids mappings with equal fields along `axis`."""
+    return {field: tf.concat([part[field] for part in parts], axis) for field in parts[0]}

@@ -1,0 +1,131 @@
+"""The decoder of the generator G_φ: a causal Transformer whose last layer yields raw attention heads (Eq. 2)."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.layers.target_attention import MASKED, merge_heads, split_heads
+
+# Keys and values of one layer: two tensors `[B, S, H, d_head]`.
+Cache = tuple[tf.Tensor, tf.Tensor]
+
+
+class CausalAttention(keras.layers.Layer):
+    """Multi-head self-attention that hands out its heads before any output projection.
+
+    Args:
+      heads: H.
+      dim: d, a multiple of H.
+      seed: seed of the first kernel.
+    """
+
+    def __init__(self, heads: int, dim: int, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.dim, self.seed = heads, dim, seed
+        self.query, self.key, self.value = (
+            keras.layers.Dense(
+                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
+            )
+            for i, name in enumerate(("query", "key", "value"))
+        )
+
+    def call(self, x, mask, cache: Cache | None = None):
+        """Attends from the new positions `x` to everything cached and to themselves.
+
+        Args:
+          x: `[B, S, d]` float32, the new positions.
+          mask: `[B, S, P + S]` bool, what each new position may read of the P cached and S new ones.
+          cache: keys and values of P earlier positions.
+
+        Returns:
+          heads `[B, S, H, d_head]` and the cache with the new positions appended.
+        """
+        query = split_heads(self.query(x), self.heads)
+        key = split_heads(self.key(x), self.heads)
+        value = split_heads(self.value(x), self.heads)
+        if cache is not None:
+            key, value = tf.concat([cache[0], key], 1), tf.concat([cache[1], value], 1)
+        scores = tf.einsum("bshk,bphk->bhsp", query, key) * (self.dim // self.heads) ** -0.5
+        scores = tf.where(mask[:, tf.newaxis], scores, tf.cast(MASKED, scores.dtype))
+        return tf.einsum("bhsp,bphk->bshk", tf.nn.softmax(scores), value), (key, value)
+
+
+class DecoderBlock(keras.layers.Layer):
+    """A pre-norm Transformer block: causal attention and a feed-forward layer, each with a residual."""
+
+    def __init__(self, heads: int, dim: int, dropout: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.norm_attention = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_attention")
+        self.norm_feed_forward = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_feed_forward")
+        self.attention = CausalAttention(heads, dim, seed, name="attention")
+        self.output_projection = keras.layers.Dense(
+            dim, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 3), name="output"
+        )
+        self.expand = keras.layers.Dense(
+            4 * dim, "gelu", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 4), name="expand"
+        )
+        self.contract = keras.layers.Dense(
+            dim, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 5), name="contract"
+        )
+        self.drop_attention = keras.layers.Dropout(dropout, seed=seed + 6)
+        self.drop_feed_forward = keras.layers.Dropout(dropout, seed=seed + 7)
+
+    def call(self, x, mask, cache: Cache | None = None, training=None):
+        """x `[B, S, d]` -> `[B, S, d]` and the cache; arguments as in `CausalAttention.call`."""
+        heads, cache = self.attention(self.norm_attention(x), mask, cache)
+        x += self.drop_attention(self.output_projection(merge_heads(heads)), training=training)
+        fed = self.contract(self.expand(self.norm_feed_forward(x)))
+        return x + self.drop_feed_forward(fed, training=training), cache
+
+
+class InterestFlowDecoder(keras.layers.Layer):
+    """Token vectors to flow states: `layers - 1` full blocks, then one layer of raw heads.
+
+    Eq. (2): f̂_t = Concat(h_1, ..., h_H). Reading: the H heads are the raw outputs of the last layer's attention,
+    with no output projection, residual or feed-forward after it. The concatenation is then scaled to unit length,
+    so that the similarity of Eq. (1) is a cosine over τ; without it the velocity term (Eq. 5) could be made to
+    vanish by shrinking the flow.
+
+    Args:
+      layers: number of attention layers, the last one included.
+      heads: H.
+      dim: d.
+      dropout: rate inside the blocks, in training only.
+      seed: seed of the first kernel.
+    """
+
+    def __init__(self, layers: int, heads: int, dim: int, dropout: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.heads, self.dim = heads, dim
+        self.blocks = [DecoderBlock(heads, dim, dropout, seed + 10 * i, name=f"block_{i}") for i in range(layers - 1)]
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
+        self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
+
+    def call(self, x, mask, caches: list[Cache] | None = None, training=None):
+        """Decodes new positions.
+
+        Args:
+          x: `[B, S, d]` float32, token vectors of the new positions.
+          mask: `[B, S, P + S]` bool, what each new position may read.
+          caches: one cache per layer from the earlier call, for P positions.
+
+        Returns:
+          states `[B, S, H, d_head]` float32 with unit length over their last two axes, and the caches.
+        """
+        caches = caches or [None] * (len(self.blocks) + 1)
+        kept = []
+        for block, cache in zip(self.blocks, caches[:-1], strict=True):
+            x, cache = block(x, mask, cache, training=training)
+            kept.append(cache)
+        heads, cache = self.last(self.norm(x), mask, caches[-1])
+        return tf.nn.l2_normalize(heads, axis=(-2, -1), epsilon=1e-12), [*kept, cache]
+
+
+def causal_mask(real: tf.Tensor) -> tf.Tensor:
+    """`[B, S]` bool, True = real -> `[B, S, S]` bool: each position reads itself and the real ones before it.
+
+    A padded position reads itself, so that no softmax is over nothing; no real position reads it.
+    """
+    size = tf.shape(real)[1]
+    earlier = tf.range(size)[:, tf.newaxis] >= tf.range(size)[tf.newaxis, :]
+    itself = tf.eye(size, dtype=tf.bool)
+    return (earlier[tf.newaxis] & real[:, tf.newaxis, :]) | itself[tf.newaxis]

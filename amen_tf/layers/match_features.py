@@ -1,0 +1,43 @@
+"""Match features: has the user touched this item or category, how often, how long ago."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.features import AGE, AGE_BUCKETS, PAD_ID
+from amen_tf.layers.embedding import event_mask
+
+
+class MatchFeatures(keras.layers.Layer):
+    """Four numbers per field that target and events share: touched, log count, recency by age, recency by order.
+
+    Args:
+      fields: the fields compared, e.g. `("item_id", "category_id")`.
+    """
+
+    def __init__(self, fields: tuple[str, ...], **kwargs):
+        super().__init__(trainable=False, **kwargs)
+        self.fields = tuple(fields)
+
+    def call(self, targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor]):
+        """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, 4 * fields]` float32 in [0, log L]."""
+        mask = event_mask(events)
+        age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
+        length = tf.shape(mask)[1]
+        steps_back = tf.cast(length - tf.range(length), tf.float32)
+        features = []
+        for field in self.fields:
+            same = targets[field][:, :, tf.newaxis] == events[field][:, tf.newaxis, :]
+            same &= mask[:, tf.newaxis, :] & (targets[field] != PAD_ID)[:, :, tf.newaxis]
+            hit = tf.cast(same, tf.float32)
+            features += [
+                tf.reduce_max(hit, -1),
+                tf.math.log1p(tf.reduce_sum(hit, -1)),
+                tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
+                tf.reduce_max(hit / steps_back, -1),
+            ]
+        return tf.stack(features, -1)
+
+    def get_config(self):
+        return {**super().get_config(), "fields": self.fields}

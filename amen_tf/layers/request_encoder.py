@@ -1,0 +1,80 @@
+"""From transformed features to vectors: events, targets, and what describes candidate and request beside the item."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.features import CANDIDATE, MOVELINE, SCENE
+from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding
+from amen_tf.models.spec import ModelSpec
+
+# Width of the embeddings of features that are not part of an item.
+SIDE_DIM = 8
+
+
+def with_prefix(features: Mapping[str, tf.Tensor], prefix: str, fields: tuple[str, ...]) -> dict[str, tf.Tensor]:
+    """The columns `prefix + field`, keyed by field."""
+    return {field: features[prefix + field] for field in fields}
+
+
+class InterestEncoder(keras.layers.Layer):
+    """Item and event embeddings, the part that Θ_base, G_φ and F_θ have in common and initialise one another from."""
+
+    def __init__(self, spec: ModelSpec, **kwargs):
+        super().__init__(**kwargs)
+        std, seed = spec.shape.embedding_std, spec.seed
+        self.contract = spec.contract
+        self.items = ItemEmbedding(spec.item_sizes, spec.shape.dim, std, seed + 1000, name="items")
+        self.events = EventEmbedding(
+            self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes
+        )
+
+    def moveline(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """field -> `[B, L]` ids of the moveline."""
+        return with_prefix(features, MOVELINE, self.contract.moveline_fields)
+
+    def candidates(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """field -> `[B, N]` ids of the candidate items."""
+        return with_prefix(features, CANDIDATE, self.contract.item_fields)
+
+    def call(self, features):
+        """features -> events `[B, L, d]` float32."""
+        return self.events(self.moveline(features))
+
+
+class SideEmbedding(keras.layers.Layer):
+    """Embeds features that belong to the request (scene, user, context) or to a candidate (position, price).
+
+    Args:
+      sizes: column name -> number of ids.
+      std: standard deviation of the initialiser.
+      seed: seed of the first table.
+    """
+
+    def __init__(self, sizes: Mapping[str, int], std: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes = dict(sizes)
+        self.tables = {
+            column: IdEmbedding(size, SIDE_DIM, std, seed + i, name=column)
+            for i, (column, size) in enumerate(sizes.items())
+        }
+
+    @classmethod
+    def of_request(cls, spec: ModelSpec, **kwargs) -> "SideEmbedding":
+        """For scene, user and context features: columns `[B]`."""
+        columns = (SCENE, *spec.contract.request_fields)
+        return cls({c: spec.sizes[c] for c in columns}, spec.shape.embedding_std, spec.seed + 1200, **kwargs)
+
+    @classmethod
+    def of_candidate(cls, spec: ModelSpec, **kwargs) -> "SideEmbedding":
+        """For declared candidate features: columns `[B, N]`."""
+        names = [f.name for f in spec.contract.owned_by("candidate")]
+        sizes = {CANDIDATE + n: spec.sizes[n] for n in names}
+        return cls(sizes, spec.shape.embedding_std, spec.seed + 1300, **kwargs)
+
+    def call(self, features, like):
+        """Columns `[...]` -> `[..., 8 * columns]` float32; `like` `[..., any]` gives the shape when there are none."""
+        if not self.tables:
+            return like[..., :0]
+        return tf.concat([table(features[column]) for column, table in self.tables.items()], -1)

@@ -1,0 +1,135 @@
+"""F_θ: the CTR model of stage 2 (Eq. 7-10), on top of a frozen generator."""
+
+import pathlib
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from amen_tf import losses
+from amen_tf.config import CtrSettings
+from amen_tf.features import CANDIDATE_MASK, DIFF_CLICKED, DIFF_UNCLICKED, ITEM_ID, LABEL, MOVELINE_LENGTH, PAD_ID
+from amen_tf.layers.calibration import CalibrationNet, prefix_mask
+from amen_tf.layers.embedding import concat_fields, event_mask
+from amen_tf.layers.match_features import MatchFeatures
+from amen_tf.layers.merge_mlp import MergeMLP
+from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
+from amen_tf.layers.semantic_alignment import SemanticAlignment
+from amen_tf.layers.target_attention import TargetAttention
+from amen_tf.models.frozen_generator import DIVERSITY, FLOW, VELOCITY, FrozenGenerator
+from amen_tf.models.ranking import RankingModel
+from amen_tf.models.spec import ModelSpec
+
+# Order of the two diff samples along their axis.
+CLICKED, UNCLICKED = 0, 1
+
+
+class Scores(NamedTuple):
+    """ŷ_main and c_tsp of the candidates `[B, N]`; c of the diff samples `[B, 2]` or None outside training."""
+
+    main: tf.Tensor
+    calibration: tf.Tensor
+    diff_calibration: tf.Tensor | None
+
+    @property
+    def logits(self) -> tf.Tensor:
+        """Eq. (8) before the sigmoid: ŷ = σ(ŷ_main + c_tsp)."""
+        return self.main + self.calibration
+
+
+class CtrModel(RankingModel):
+    """AMEN: h_user as in the base, the aligned flow, diversity, velocity and the calibration score.
+
+    z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp).
+    Whatever depends on the user alone is computed once per request.
+
+    Args:
+      spec: features, sizes and shapes.
+      settings: λ and which parts are on.
+      generator_path: folder of the exported generator; None when `settings.use_flow` is off.
+    """
+
+    loss_terms = ("loss", "cross_entropy", "tsp")
+
+    def __init__(self, spec: ModelSpec, settings: CtrSettings, generator_path: str | pathlib.Path | None, **kwargs):
+        super().__init__(**kwargs)
+        self.spec, self.settings = spec, settings
+        shape, seed = spec.shape, spec.seed
+        self.encoder = InterestEncoder(spec, name="encoder")
+        self.attention = TargetAttention(shape.heads, shape.dim, seed + 2000, name="attention")
+        self.match = MatchFeatures(spec.contract.item_fields[:2], name="match")
+        self.request_side = SideEmbedding.of_request(spec, name="request_side")
+        self.candidate_side = SideEmbedding.of_candidate(spec, name="candidate_side")
+        self.calibration = CalibrationNet(shape.heads, shape.dim, shape.dim, seed + 4000, name="calibration")
+        self.merge = MergeMLP(shape.hidden_units, shape.dropout, seed + 4100, name="merge")
+        if settings.use_flow:
+            self.generator = FrozenGenerator(generator_path, spec.contract, name="generator")
+            self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
+
+    def call(self, features, training=None):
+        """features (see `amen_tf.features`) -> logits `[B, N]` float32: ŷ_main + c_tsp."""
+        return self.score(features, training=training).logits
+
+    def flow(self, features) -> dict[str, tf.Tensor]:
+        """The frozen generator's outputs; taken from `features` where an input pipeline has computed them before."""
+        if FLOW in features:
+            return {name: features[name] for name in (FLOW, DIVERSITY, VELOCITY)}
+        return self.generator(features)
+
+    def score(self, features, training=None, with_diff: bool = False) -> Scores:
+        """Scores candidates and, with `with_diff`, the diff samples from the same encoding of the moveline."""
+        moveline, candidates = self.encoder.moveline(features), self.encoder.candidates(features)
+        events, targets, mask = self.encoder(features), self.encoder.items(candidates), event_mask(moveline)
+        h_user = self.attention(targets, events, mask)
+        per_candidate = [
+            targets,
+            h_user,
+            targets * h_user,
+            self.match(candidates, moveline),
+            self.candidate_side(features, targets),
+        ]
+        per_request = [self.request_side(features, events[:, 0])]
+        if self.settings.use_flow:
+            flow = self.flow(features)
+            per_candidate.append(self._aligned(features, flow[FLOW]))
+            per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0]]
+        main = self.merge(tf.concat(per_candidate, -1), tf.concat(per_request, -1), training=training)
+        if not with_diff:
+            return Scores(main, self.calibration(targets, events, mask), None)
+        diff, diff_mask = self._diff(features, mask)
+        count = tf.shape(targets)[1]
+        candidate_mask = tf.repeat(mask[:, tf.newaxis, :], count, axis=1)
+        calibration = self.calibration(
+            tf.concat([targets, self.encoder.items(diff)], 1), events, tf.concat([candidate_mask, diff_mask], 1)
+        )
+        return Scores(main, calibration[:, :count], calibration[:, count:])
+
+    def _aligned(self, features, flow):
+        """a_flow `[B, N, d]` of Eq. (7); without alignment, the plain mean of the flow for every candidate."""
+        vectors = self.generator.candidate_vectors(features)
+        if self.settings.use_alignment:
+            return self.alignment(vectors, flow)
+        return tf.repeat(tf.reduce_mean(flow, 1, keepdims=True), tf.shape(vectors)[1], axis=1)
+
+    def _diff(self, features, mask):
+        """Items of the clicked and the unclicked diff sample: field -> `[B, 2]`, and their prefixes `[B, 2, L]`."""
+        fields = self.spec.contract.item_fields
+        samples = [with_prefix(features, prefix, fields) for prefix in (DIFF_CLICKED, DIFF_UNCLICKED)]
+        items = concat_fields([{f: ids[:, tf.newaxis] for f, ids in sample.items()} for sample in samples], 1)
+        lengths = tf.stack([features[p + MOVELINE_LENGTH] for p in (DIFF_CLICKED, DIFF_UNCLICKED)], 1)
+        return items, prefix_mask(mask, lengths)
+
+    def compute_losses(self, features, training: bool):
+        scores = self.score(features, training=training, with_diff=True)
+        label, mask = features[LABEL], features[CANDIDATE_MASK]
+        cross_entropy = losses.cross_entropy(label, scores.logits, mask)
+        # A clicked candidate pairs with the unclicked diff sample and the other way round.
+        other = tf.where(label > 0.5, UNCLICKED, CLICKED)
+        exists = tf.stack([features[p + ITEM_ID] != PAD_ID for p in (DIFF_CLICKED, DIFF_UNCLICKED)], 1)
+        tsp = losses.tsp_loss(
+            scores.calibration,
+            tf.gather(scores.diff_calibration, other, batch_dims=1),
+            1.0 - label,
+            mask & tf.gather(exists, other, batch_dims=1),
+        )
+        loss = losses.stage2_loss(cross_entropy, tsp, self.settings.tsp_weight)
+        return {"loss": loss, "cross_entropy": cross_entropy, "tsp": tsp}, scores.logits

@@ -1,0 +1,52 @@
+"""What a model is built from: the feature contract, the number of ids of every meaning, shapes and seed."""
+
+import dataclasses
+import json
+import pathlib
+
+from amen_tf.config import ModelSettings
+from amen_tf.features import AGE_BUCKETS, BEHAVIOR, SCENE, FeatureContract
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+    """Everything that decides a model's variables; stored beside every exported model as JSON.
+
+    Attributes:
+      contract: the run's features.
+      sizes: meaning -> number of ids, id 0 included: item_id, category_id, scene, behavior, declared features.
+      shape: L, T, H, d and the widths.
+      seed: of all initialisers and dropout.
+    """
+
+    contract: FeatureContract
+    sizes: dict[str, int]
+    shape: ModelSettings
+    seed: int
+
+    @property
+    def item_sizes(self) -> dict[str, int]:
+        """Number of ids of each item field, in the contract's order."""
+        return {field: self.sizes[field] for field in self.contract.item_fields}
+
+    @property
+    def event_sizes(self) -> dict[str, int]:
+        """Number of ids of what an event has beside its item."""
+        return {"scenes": self.sizes[SCENE], "behaviors": self.sizes[BEHAVIOR], "ages": AGE_BUCKETS + 1}
+
+    def save(self, path: str | pathlib.Path) -> None:
+        """Writes the spec as JSON."""
+        content = {
+            "contract": dataclasses.asdict(self.contract),
+            "sizes": self.sizes,
+            "shape": self.shape.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+        pathlib.Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | pathlib.Path) -> "ModelSpec":
+        """Reads a spec that `save` wrote."""
+        content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        contract = FeatureContract.from_dict(content["contract"])
+        return cls(contract, content["sizes"], ModelSettings(**content["shape"]), content["seed"])

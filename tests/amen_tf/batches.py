@@ -1,0 +1,89 @@
+"""Random batches of transformed features, for tests of layers and models."""
+
+import numpy as np
+import tensorflow as tf
+
+from amen_tf.config import ModelSettings
+from amen_tf.features import (
+    AGE,
+    AGE_BUCKETS,
+    CANDIDATE,
+    CANDIDATE_MASK,
+    DIFF_CLICKED,
+    DIFF_UNCLICKED,
+    FUTURE,
+    LABEL,
+    MOVELINE,
+    MOVELINE_LENGTH,
+    SCENE,
+    USER_KEY,
+    Feature,
+    FeatureContract,
+)
+from amen_tf.models.negatives import Catalogue
+from amen_tf.models.spec import ModelSpec
+
+DECLARED = (
+    Feature("brand", "item", "categorical"),
+    Feature("position", "candidate", "categorical"),
+    Feature("price", "candidate", "numeric"),
+    Feature("device", "context", "categorical"),
+)
+SIZES = {
+    "item_id": 50,
+    "category_id": 9,
+    "scene": 5,
+    "behavior": 6,
+    "brand": 7,
+    "position": 6,
+    "price": 17,
+    "device": 4,
+}
+
+
+def spec(length: int = 7, flow: int = 3, dropout: float = 0.0) -> ModelSpec:
+    """A small model: L=7, T=3, H=2, d=8."""
+    shape = ModelSettings(
+        moveline_length=length, flow_length=flow, heads=2, dim=8, hidden_units=(16, 8), dropout=dropout
+    )
+    return ModelSpec(FeatureContract(length, flow, DECLARED), dict(SIZES), shape, seed=5)
+
+
+def batch(spec: ModelSpec, rows: int = 6, candidates: int = 4, seed: int = 0) -> dict[str, tf.Tensor]:
+    """Random features; row 0 has an empty moveline, row 1 a full one, row 2 no future and no diff sample."""
+    rng = np.random.default_rng(seed)
+    contract, length, flow = spec.contract, spec.contract.moveline_length, spec.contract.flow_length
+    lengths = rng.integers(0, length + 1, rows)
+    lengths[:2] = 0, length
+    real = np.arange(length)[None, :] >= length - lengths[:, None]
+    sizes = {**spec.sizes, AGE: AGE_BUCKETS + 1}
+
+    def ids(field, *shape):
+        return rng.integers(1, sizes[field], shape)
+
+    features = {MOVELINE + f: ids(f, rows, length) * real for f in contract.moveline_fields}
+    counts = rng.integers(1, candidates + 1, rows)
+    mask = np.arange(candidates)[None, :] < counts[:, None]
+    features |= {CANDIDATE + f: ids(f, rows, candidates) * mask for f in contract.candidate_fields}
+    features |= {f: ids(f, rows) for f in (SCENE, *contract.request_fields)}
+    future = np.arange(flow)[None, :] < rng.integers(1, flow + 1, rows)[:, None]
+    future[2] = False
+    features |= {FUTURE + f: ids(f, rows, flow) * future for f in contract.item_fields}
+    for prefix in (DIFF_CLICKED, DIFF_UNCLICKED):
+        present = np.arange(rows) != 2
+        features |= {prefix + f: ids(f, rows) * present for f in contract.item_fields}
+        features[prefix + MOVELINE_LENGTH] = rng.integers(0, lengths + 1)
+    features[USER_KEY] = np.arange(rows)
+    result = {name: tf.constant(value, tf.int64) for name, value in features.items()}
+    result[LABEL] = tf.constant(rng.integers(0, 2, (rows, candidates)) * mask, tf.float32)
+    result[CANDIDATE_MASK] = tf.constant(mask)
+    return result
+
+
+def catalogue(spec: ModelSpec, seed: int = 0) -> Catalogue:
+    """Every item id once, with random other fields and frequencies."""
+    rng = np.random.default_rng(seed)
+    count = spec.sizes["item_id"] - 1
+    fields = {f: rng.integers(1, spec.sizes[f], count).astype(np.int64) for f in spec.contract.item_fields}
+    fields["item_id"] = np.arange(1, count + 1, dtype=np.int64)
+    return Catalogue(fields, rng.dirichlet(np.ones(count + 1)).astype(np.float32))

@@ -264,7 +264,12 @@ class Settings(Section):
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except yaml.YAMLError as e:
             raise SettingsError(f"{path} is not YAML: {e}") from e
-        return cls.parse(content, source=str(path), overrides=overrides)
+        settings = cls.parse(content, source=str(path), overrides=overrides)
+        if settings.data.log is None or "://" in settings.data.log:
+            return settings
+        # Relative to the file, so that a folder of settings and data can be moved and run from anywhere.
+        log = str((path.parent / settings.data.log).resolve())
+        return settings.model_copy(update={"data": settings.data.model_copy(update={"log": log})})
 
     @classmethod
     def from_preset(cls, name: str, overrides: tuple[str, ...] = ()) -> "Settings":

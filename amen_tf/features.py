@@ -18,6 +18,8 @@ LABEL, USER_ID, REQUEST_ID = "label", "user_id", "request_id"
 USER_KEY = "user_key"
 CANDIDATE_MASK = "candidate_mask"
 MOVELINE, CANDIDATE, FUTURE = "moveline_", "candidate_", "future_"
+# What the frozen generator gives: F̂ `[B, T, d]`, S_div `[B, T]`, v `[B, T, d]`.
+FLOW, DIVERSITY, VELOCITY = "flow", "diversity", "velocity"
 DIFF_CLICKED, DIFF_UNCLICKED, MOVELINE_LENGTH = "diff_clicked_", "diff_unclicked_", "moveline_length"
 
 # Ages are cut at powers of sqrt(2) seconds: 1 s, 1.4 s, 2 s, ... 2^31 s; fine for recent events, coarse for old ones.

@@ -8,6 +8,29 @@ import tf_keras as keras
 from amen_tf.features import AGE, BEHAVIOR, PAD_ID, SCENE
 
 
+class NormalBelowZeros(keras.initializers.Initializer):
+    """Normal noise, but zero in the first rows.
+
+    The first rows of a table stand for padding and for values never seen in training. Noise there would be read as
+    if it meant something; a zero leaves an unseen item to its category and features.
+
+    Args:
+      rows: number of zero rows.
+      std: standard deviation of the others.
+      seed: of the noise.
+    """
+
+    def __init__(self, rows: int, std: float, seed: int):
+        self.rows, self.std, self.seed = rows, std, seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        noise = keras.initializers.RandomNormal(stddev=self.std, seed=self.seed)(shape, dtype=dtype)
+        return noise * tf.cast(tf.range(shape[0]) >= self.rows, noise.dtype)[:, tf.newaxis]
+
+    def get_config(self):
+        return {"rows": self.rows, "std": self.std, "seed": self.seed}
+
+
 class IdEmbedding(keras.layers.Layer):
     """A lookup table whose id 0 (padding, absent) gives the zero vector.
 
@@ -16,18 +39,16 @@ class IdEmbedding(keras.layers.Layer):
       dim: width d of the vectors.
       std: standard deviation of the normal initialiser.
       seed: seed of the initialiser; the same seed gives the same table.
+      unseen: number of ids after 0 that stand for values never seen in training; they start at zero.
     """
 
-    def __init__(self, size: int, dim: int, std: float, seed: int, **kwargs):
+    def __init__(self, size: int, dim: int, std: float, seed: int, unseen: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.size, self.dim, self.std, self.seed = size, dim, std, seed
+        self.size, self.dim, self.std, self.seed, self.unseen = size, dim, std, seed, unseen
 
     def build(self, input_shape):
-        self.table = self.add_weight(
-            name="table",
-            shape=(self.size, self.dim),
-            initializer=keras.initializers.RandomNormal(stddev=self.std, seed=self.seed),
-        )
+        initializer = NormalBelowZeros(1 + self.unseen, self.std, self.seed)
+        self.table = self.add_weight(name="table", shape=(self.size, self.dim), initializer=initializer)
         super().build(input_shape)
 
     def call(self, ids):
@@ -36,7 +57,8 @@ class IdEmbedding(keras.layers.Layer):
         return vectors * tf.cast(ids != PAD_ID, vectors.dtype)[..., tf.newaxis]
 
     def get_config(self):
-        return {**super().get_config(), "size": self.size, "dim": self.dim, "std": self.std, "seed": self.seed}
+        config = {"size": self.size, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
+        return {**super().get_config(), **config}
 
 
 class ItemEmbedding(keras.layers.Layer):
@@ -47,13 +69,15 @@ class ItemEmbedding(keras.layers.Layer):
       dim: width d.
       std: standard deviation of the initialiser.
       seed: seed of the first table; the others count on from it.
+      unseen: see `IdEmbedding`; for every field.
     """
 
-    def __init__(self, sizes: Mapping[str, int], dim: int, std: float, seed: int, **kwargs):
+    def __init__(self, sizes: Mapping[str, int], dim: int, std: float, seed: int, unseen: int = 0, **kwargs):
         super().__init__(**kwargs)
-        self.sizes, self.dim, self.std, self.seed = dict(sizes), dim, std, seed
+        self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, unseen
         self.tables = {
-            field: IdEmbedding(size, dim, std, seed + i, name=field) for i, (field, size) in enumerate(sizes.items())
+            field: IdEmbedding(size, dim, std, seed + i, unseen, name=field)
+            for i, (field, size) in enumerate(sizes.items())
         }
 
     def call(self, ids: Mapping[str, tf.Tensor]):
@@ -61,7 +85,8 @@ class ItemEmbedding(keras.layers.Layer):
         return tf.add_n([table(ids[field]) for field, table in self.tables.items()])
 
     def get_config(self):
-        return {**super().get_config(), "sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed}
+        config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
+        return {**super().get_config(), **config}
 
 
 class EventEmbedding(keras.layers.Layer):

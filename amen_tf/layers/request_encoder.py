@@ -7,7 +7,7 @@ import tf_keras as keras
 
 from amen_tf.features import CANDIDATE, MOVELINE, SCENE
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding
-from amen_tf.models.spec import ModelSpec
+from amen_tf.spec import ModelSpec
 
 # Width of the embeddings of features that are not part of an item.
 SIDE_DIM = 8
@@ -25,7 +25,7 @@ class InterestEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         std, seed = spec.shape.embedding_std, spec.seed
         self.contract = spec.contract
-        self.items = ItemEmbedding(spec.item_sizes, spec.shape.dim, std, seed + 1000, name="items")
+        self.items = ItemEmbedding(spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, name="items")
         self.events = EventEmbedding(
             self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes
         )

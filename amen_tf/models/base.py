@@ -8,7 +8,7 @@ from amen_tf.layers.merge_mlp import MergeMLP
 from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding
 from amen_tf.layers.target_attention import TargetAttention
 from amen_tf.models.ranking import RankingModel
-from amen_tf.models.spec import ModelSpec
+from amen_tf.spec import ModelSpec
 
 
 class BaseModel(RankingModel):

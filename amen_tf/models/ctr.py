@@ -7,7 +7,18 @@ import tensorflow as tf
 
 from amen_tf import losses
 from amen_tf.config import CtrSettings
-from amen_tf.features import CANDIDATE_MASK, DIFF_CLICKED, DIFF_UNCLICKED, ITEM_ID, LABEL, MOVELINE_LENGTH, PAD_ID
+from amen_tf.features import (
+    CANDIDATE_MASK,
+    DIFF_CLICKED,
+    DIFF_UNCLICKED,
+    DIVERSITY,
+    FLOW,
+    ITEM_ID,
+    LABEL,
+    MOVELINE_LENGTH,
+    PAD_ID,
+    VELOCITY,
+)
 from amen_tf.layers.calibration import CalibrationNet, prefix_mask
 from amen_tf.layers.embedding import concat_fields, event_mask
 from amen_tf.layers.match_features import MatchFeatures
@@ -15,9 +26,9 @@ from amen_tf.layers.merge_mlp import MergeMLP
 from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
 from amen_tf.layers.target_attention import TargetAttention
-from amen_tf.models.frozen_generator import DIVERSITY, FLOW, VELOCITY, FrozenGenerator
+from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.models.ranking import RankingModel
-from amen_tf.models.spec import ModelSpec
+from amen_tf.spec import ModelSpec
 
 # Order of the two diff samples along their axis.
 CLICKED, UNCLICKED = 0, 1

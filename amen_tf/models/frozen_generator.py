@@ -7,12 +7,11 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf import losses
-from amen_tf.features import CANDIDATE, MOVELINE, FeatureContract
+from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, MOVELINE, VELOCITY, FeatureContract
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 
 FLOW_SIGNATURE, ITEM_SIGNATURE = "interest_flow", "item_vectors"
-FLOW, DIVERSITY, VELOCITY = "flow", "diversity", "velocity"
 
 
 class _Exported(tf.Module):

@@ -13,7 +13,7 @@ from amen_tf.layers.embedding import event_mask
 from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask
 from amen_tf.layers.request_encoder import InterestEncoder, with_prefix
 from amen_tf.models.negatives import Catalogue, corrected_scores, is_negative
-from amen_tf.models.spec import ModelSpec
+from amen_tf.spec import ModelSpec
 
 
 class Flow(NamedTuple):

@@ -21,7 +21,7 @@ from amen_tf.features import (
     FeatureContract,
 )
 from amen_tf.models.negatives import Catalogue
-from amen_tf.models.spec import ModelSpec
+from amen_tf.spec import ModelSpec
 
 DECLARED = (
     Feature("brand", "item", "categorical"),

@@ -17,12 +17,14 @@ class ModelSpec:
       sizes: meaning -> number of ids, id 0 included: item_id, category_id, scene, behavior, declared features.
       shape: L, T, H, d and the widths.
       seed: of all initialisers and dropout.
+      unseen: number of ids after 0 that stand for values never seen in training, in every categorical meaning.
     """
 
     contract: FeatureContract
     sizes: dict[str, int]
     shape: ModelSettings
     seed: int
+    unseen: int = 0
 
     @property
     def item_sizes(self) -> dict[str, int]:
@@ -41,6 +43,7 @@ class ModelSpec:
             "sizes": self.sizes,
             "shape": self.shape.model_dump(mode="json"),
             "seed": self.seed,
+            "unseen": self.unseen,
         }
         pathlib.Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -49,4 +52,4 @@ class ModelSpec:
         """Reads a spec that `save` wrote."""
         content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         contract = FeatureContract.from_dict(content["contract"])
-        return cls(contract, content["sizes"], ModelSettings(**content["shape"]), content["seed"])
+        return cls(contract, content["sizes"], ModelSettings(**content["shape"]), content["seed"], content["unseen"])

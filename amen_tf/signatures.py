@@ -1,0 +1,135 @@
+"""The exported model: four signatures with the Transform graph inside, so that serving computes what was trained."""
+
+import pathlib
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from amen_tf.features import (
+    BEHAVIOR,
+    CANDIDATE_MASK,
+    DIVERSITY,
+    FLOW,
+    MOVELINE,
+    TIMESTAMP,
+    VELOCITY,
+    FeatureContract,
+    RawColumn,
+)
+from amen_tf.input import densify
+from amen_tf.models.ranking import RankingModel
+
+SERVING_DEFAULT, RANK = "serving_default", "rank"
+INTEREST_FLOW, TRANSFORM_FEATURES = "interest_flow", "transform_features"
+PROBABILITY, CANDIDATE_WEIGHT = "probability", "candidate_weight"
+
+_DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+
+
+def raw_feature_spec(contract: FeatureContract) -> dict[str, tf.io.VarLenFeature]:
+    """How to parse a raw tf.Example: every column sparse, so that an absent one is empty and not an error."""
+    return {column.name: tf.io.VarLenFeature(_DTYPES[column.kind]) for column in contract.raw_columns}
+
+
+class ServingModel(tf.Module):
+    """A ranking model together with its Transform graph, ready for `tf.saved_model.save`.
+
+    All inputs of a signature share dimension 0 (B requests), so that TensorFlow Serving may batch them.
+
+    Args:
+      model: the trained model.
+      contract: the run's features.
+      transform: raw columns (sparse) -> transformed columns, as of `TFTransformOutput.transform_features_layer()`.
+      width: N, the most candidates a request of the run has; outputs for tf.Examples have at least this width.
+    """
+
+    def __init__(self, model: RankingModel, contract: FeatureContract, transform: Callable, width: int):
+        super().__init__()
+        self.model, self.transform = model, transform
+        self._contract, self._width = contract, width
+
+    def features_of_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Serialized raw tf.Examples `[B]` -> transformed, dense features."""
+        raw = tf.io.parse_example(serialized, raw_feature_spec(self._contract))
+        return densify(self.transform(raw), self._width)
+
+    def features_of_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Raw columns as a client sends them -> transformed, dense features; absent columns count as empty.
+
+        A moveline event is real where its behaviour is not empty; a candidate where its item id is not empty.
+        """
+        contract = self._contract
+        rows = tf.shape(next(iter(columns.values())), out_type=tf.int64)[0]
+        raw = {column.name: _empty(column, rows) for column in contract.raw_columns}
+        for column in contract.request_columns:
+            if column.name in columns:
+                raw[column.name] = _full(columns[column.name][:, tf.newaxis])
+        real = columns[MOVELINE + BEHAVIOR] != ""
+        for column in contract.moveline_columns:
+            raw[column.name] = tf.ragged.boolean_mask(columns[column.name], real).to_sparse()
+        for column in contract.candidate_columns:
+            if column.name in columns:
+                raw[column.name] = _full(columns[column.name])
+        return densify(self.transform(raw))
+
+    def probabilities(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Eq. (8): ŷ `[B, N]` float32; 0 at padding."""
+        probability = tf.sigmoid(self.model(features, training=False))
+        return tf.where(features[CANDIDATE_MASK], probability, 0.0)
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """name -> concrete function; see the README of `serving/` for shapes and uses."""
+        contract = self._contract
+        serialized = tf.TensorSpec((None,), tf.string, "examples")
+        moveline = {c.name: _spec(c, (None, None)) for c in contract.moveline_columns}
+        request = {c.name: _spec(c, (None,)) for c in contract.request_columns}
+        candidates = {c.name: _spec(c, (None, None)) for c in contract.candidate_columns}
+
+        @tf.function
+        def serving_default(examples):
+            return {PROBABILITY: self.probabilities(self.features_of_examples(examples))}
+
+        @tf.function
+        def rank(columns):
+            return {PROBABILITY: self.probabilities(self.features_of_columns(columns))}
+
+        @tf.function
+        def interest_flow(columns):
+            flow = self.model.flow(self.features_of_columns(columns))
+            return {name: flow[name] for name in (FLOW, DIVERSITY, VELOCITY)}
+
+        @tf.function
+        def transform_features(examples):
+            features = self.features_of_examples(examples)
+            weight = tf.cast(features[CANDIDATE_MASK], tf.float32)
+            return {**features, CANDIDATE_MASK: weight, CANDIDATE_WEIGHT: weight}
+
+        found = {
+            SERVING_DEFAULT: serving_default.get_concrete_function(serialized),
+            RANK: rank.get_concrete_function({**request, **moveline, **candidates}),
+            TRANSFORM_FEATURES: transform_features.get_concrete_function(serialized),
+        }
+        if hasattr(self.model, "flow") and self.model.settings.use_flow:
+            now = {c.name: _spec(c, (None,)) for c in contract.request_columns if c.name == TIMESTAMP}
+            found[INTEREST_FLOW] = interest_flow.get_concrete_function({**now, **moveline})
+        return found
+
+    def export(self, path: str | pathlib.Path) -> None:
+        """Writes the SavedModel."""
+        # The functions must hang on the object that is saved, or their captured tables would not be.
+        self.exported = self.signatures()
+        tf.saved_model.save(self, str(path), signatures=self.exported)
+
+
+def _spec(column: RawColumn, shape: tuple) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, _DTYPES[column.kind], column.name)
+
+
+def _empty(column: RawColumn, rows: tf.Tensor) -> tf.SparseTensor:
+    none = tf.zeros((0, 2), tf.int64)
+    return tf.SparseTensor(none, tf.zeros((0,), _DTYPES[column.kind]), tf.stack([rows, tf.constant(0, tf.int64)]))
+
+
+def _full(dense: tf.Tensor) -> tf.SparseTensor:
+    """Every value of `[B, K]`, empty strings and zeros included, so that columns stay aligned."""
+    return tf.RaggedTensor.from_tensor(dense).to_sparse()

@@ -1,0 +1,117 @@
+"""One training loop for all models: seeds, early stopping on eval, TensorBoard and progress."""
+
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.config import TrainerSettings
+
+# Steps between two points of the per-step curves in TensorBoard; every step would cost more than it shows.
+STEPS_PER_POINT = 10
+
+
+class Progress(NamedTuple):
+    """Where a training stands: `done` of `total` steps, and the newest figures by name."""
+
+    done: int
+    total: int
+    figures: dict[str, float]
+
+
+class Watched(NamedTuple):
+    """The eval figure that decides about early stopping: its Keras name and whether more is better."""
+
+    name: str
+    more_is_better: bool
+
+
+class ProgressCallback(keras.callbacks.Callback):
+    """Reports each step to a function.
+
+    Args:
+      report: called with a `Progress`.
+      total: steps of the whole training.
+    """
+
+    def __init__(self, report: Callable[[Progress], None], total: int):
+        super().__init__()
+        self.report, self.total, self.done = report, total, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.done += 1
+        self.report(Progress(self.done, self.total, dict(logs or {})))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.report(Progress(self.done, self.total, dict(logs or {})))
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Ends the training after `patience` epochs without a better eval figure, and always restores the best epoch.
+
+    Keras' own EarlyStopping restores only when it stops early, so that a last epoch that is worse would be kept.
+    """
+
+    def __init__(self, watched: Watched, patience: int):
+        super().__init__()
+        self.watched, self.patience = watched, patience
+        self.best, self.weights, self.waited = None, None, 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        figure = logs[f"val_{self.watched.name}"] * (1 if self.watched.more_is_better else -1)
+        if self.best is None or figure > self.best:
+            self.best, self.weights, self.waited = figure, self.model.get_weights(), 0
+            return
+        self.waited += 1
+        self.model.stop_training = self.waited >= self.patience
+
+    def on_train_end(self, logs=None):
+        if self.weights is not None:
+            self.model.set_weights(self.weights)
+
+
+def make_deterministic(seed: int) -> None:
+    """Seeds Python, NumPy and TensorFlow and asks for deterministic kernels: same seed, same machine, same result."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def train(
+    model: keras.Model,
+    settings: TrainerSettings,
+    train_data: tf.data.Dataset,
+    eval_data: tf.data.Dataset,
+    watched: Watched,
+    log_dir: str | pathlib.Path,
+    report: Callable[[Progress], None],
+    steps_per_epoch: int,
+) -> dict[str, list[float]]:
+    """Fits `model`, keeps the weights of the epoch that was best on eval, and returns the history by figure.
+
+    Args:
+      model: built by its first batch; its metrics are what TensorBoard shows.
+      settings: epochs, learning rate, decay, patience, steps.
+      train_data, eval_data: batches of features; train is one shuffled pass.
+      watched: the eval figure for early stopping.
+      log_dir: TensorBoard's folder; `train/` and `validation/` come to lie under it.
+      report: called after every step.
+      steps_per_epoch: batches in one pass of `train_data`.
+    """
+    steps, epochs = steps_per_epoch, settings.epochs
+    if settings.max_steps is not None:
+        steps = min(steps, settings.max_steps)
+        epochs = min(epochs, -(-settings.max_steps // steps))
+    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+    model.compile(optimizer=optimizer)
+    callbacks = [
+        ProgressCallback(report, steps * epochs),
+        keras.callbacks.TensorBoard(str(log_dir), update_freq=STEPS_PER_POINT, write_graph=False),
+        KeepBest(watched, settings.patience),
+    ]
+    history = model.fit(
+        train_data.take(steps), epochs=epochs, validation_data=eval_data, callbacks=callbacks, verbose=0
+    )
+    return {name: [float(v) for v in values] for name, values in history.history.items()}

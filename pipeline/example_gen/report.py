@@ -1,0 +1,82 @@
+"""What became of every row of the log, and the errors of a log from which no examples can be made.
+
+In: facts of the reading and counts of the shards, as dictionaries. Out: the content of `report.json`, or an error.
+"""
+
+import datetime as dt
+
+from pipeline.event_log.errors import EventLogError
+from pipeline.example_gen.rules import MovelineRules
+
+
+def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
+    """The report: every row read is quarantined, a duplicate, an impression or another event.
+
+    Returns:
+      `rows`: read = quarantined + duplicates + impressions + other_events. `requests`: total, above_limit (cut at
+      the candidate limit), cut_at_border. `splits`: per split examples, candidates, clicked, without_history; the
+      candidates of all splits are the impressions.
+    """
+    log = counts["log"]
+    rows = {
+        "read": facts["rows"],
+        "quarantined": facts["bad_rows"],
+        "duplicates": log["duplicates"],
+        "impressions": log["impressions"],
+        "other_events": log["other_events"],
+    }
+    splits = counts["splits"]
+    lost = rows["read"] - sum(n for name, n in rows.items() if name != "read")
+    unseen = rows["impressions"] - sum(split["candidates"] for split in splits.values())
+    if lost or unseen:
+        raise RuntimeError(
+            f"Rows do not add up: {rows} leaves {lost} rows and {unseen} impressions without a fate. "
+            "This is a fault of the program, please report it with the log's settings."
+        )
+    return {
+        "rows": rows,
+        "clicks_are_logged": facts["clicks_are_logged"],
+        "impressions_enter_as_clicks": rules.impressions_enter(facts["clicks_are_logged"]),
+        "requests": {
+            "total": log["requests"],
+            "above_limit": log["requests_above_limit"],
+            "cut_at_border": log["requests_cut_at_border"],
+        },
+        "splits": {split: splits[split] for split in rules.split_names},
+    }
+
+
+def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:
+    """Raises what reading found: files that cannot be read, or bad rows when `data.bad_rows` is `stop`."""
+    if facts["errors"]:
+        raise EventLogError("\n".join(facts["errors"]))
+    if facts["bad_rows"] and rules.data.bad_rows == "stop":
+        shown = "\n".join(f"  {text}" for _, _, text in facts["first_bad"])
+        more = facts["bad_rows"] - len(facts["first_bad"])
+        raise EventLogError(
+            f"{facts['bad_rows']} of {facts['rows']} rows of the event log break its rules:\n{shown}"
+            + (f"\n  and {more} more" if more else "")
+            + "\n`amen check` lists every broken rule. Mend the rows, or set data.bad_rows to quarantine to put them "
+            "aside."
+        )
+
+
+def stop_if_empty(content: dict, rules: MovelineRules) -> None:
+    """Raises when a split has no examples: every later stage would fail on it with less to say."""
+    if not content["rows"]["impressions"]:
+        raise EventLogError(
+            f"No examples: none of the {content['rows']['read']} rows has the behavior "
+            f"{rules.data.impression_behavior!r}. Set data.impression_behavior to the log's word for it."
+        )
+    empty = [split for split, counts in content["splits"].items() if not counts["examples"]]
+    if empty:
+        found = ", ".join(f"{split} {counts['examples']}" for split, counts in content["splits"].items())
+        ends = ", ".join(
+            f"{split} before {dt.datetime.fromtimestamp(end, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+            for split, end in zip(rules.split_names, rules.split_ends, strict=True)
+            if end is not None
+        )
+        raise EventLogError(
+            f"Expected requests in every split, got none in {', '.join(empty)} (requests: {found}). "
+            f"The borders are: {ends}. `amen check` prints the log's time range; move the borders of `split` into it."
+        )

@@ -1,0 +1,140 @@
+"""The pipeline, shared by every runner: a pure function from settings and places to a `tfx.dsl.Pipeline`."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tfx import v1 as tfx
+
+from amen_tf.config import Settings
+from amen_tf.features import FeatureContract
+from pipeline.evaluation import TEST_SPLIT, eval_config
+from pipeline.example_gen.component import MovelineExampleGen
+from pipeline.example_gen.rules import MovelineRules
+from pipeline.example_validator import ExampleValidator
+from pipeline.fingerprint import fingerprint
+from pipeline.pusher import Pusher
+from pipeline.resolver import LastBlessedBefore
+
+# Ids of the stages, in the order in which they run; also the names that people see.
+EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
+BASE, BASELINE, GENERATOR, CTR = "base", "baseline", "generator", "ctr"
+RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER = "last_blessed", "evaluator_baseline", "evaluator", "pusher"
+
+EVAL_SPLIT = "eval"
+
+
+def create_pipeline(
+    settings: Settings,
+    *,
+    pipeline_root: str,
+    log: str,
+    schema_file: str,
+    push_folder: str,
+    metadata_connection_config=None,
+    beam_pipeline_args: Sequence[str] = (),
+    baseline_model: tfx.types.BaseChannel | None = None,
+    resolve_baseline: bool = True,
+) -> tfx.dsl.Pipeline:
+    """Builds the pipeline; nothing is read or written.
+
+    Args:
+      settings: of the run, with split borders in unix seconds.
+      pipeline_root: where artifacts go.
+      log: the event log: a file, folder or glob.
+      schema_file: of `schemas.loader.write_schema`.
+      push_folder: where blessed versions go; the server's base path.
+      metadata_connection_config: of a local runner; None where the orchestrator has its own.
+      beam_pipeline_args: for the stages that run on Beam.
+      baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
+      resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
+    """
+    contract = dataclasses.asdict(FeatureContract.from_settings(settings))
+    splits = settings.split
+    example_gen = MovelineExampleGen(
+        log, MovelineRules.from_settings(settings), fingerprint("pipeline.example_gen.executor")
+    ).with_id(EXAMPLES)
+    statistics = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
+    schema = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
+    validation = ExampleValidator(
+        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    ).with_id(VALIDATION)
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
+        # The test split stays raw: no trainer can read it, and the Evaluator sends it through the exported model.
+        splits_config=tfx.proto.SplitsConfig(analyze=splits.train_splits, transform=[*splits.train_splits, EVAL_SPLIT]),
+        custom_config={
+            "contract": contract,
+            **settings.transform.model_dump(mode="json"),
+            "code": fingerprint("pipeline.preprocessing"),
+        },
+    ).with_id(TRANSFORM)
+    transform.add_upstream_node(validation)
+
+    def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
+        custom_config = {
+            "contract": contract,
+            "settings": settings.model_dump(mode="json", include={"seed", "data", "transform", "model", *sections}),
+            "code": fingerprint(module),
+        }
+        return tfx.components.Trainer(
+            run_fn=f"{module}.run_fn",
+            examples=transform.outputs["transformed_examples"],
+            transform_graph=transform.outputs["transform_graph"],
+            base_model=None if base_model is None else base_model.outputs["model"],
+            train_args=tfx.proto.TrainArgs(splits=train_splits),
+            eval_args=tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
+            custom_config=custom_config,
+        ).with_id(stage)
+
+    base = trainer(BASE, "pipeline.trainers.base", ["base"], splits.stage1_splits)
+    generator = trainer(
+        GENERATOR, "pipeline.trainers.generator", ["split", "base", "generator"], splits.stage1_splits, base
+    )
+    ctr = trainer(CTR, "pipeline.trainers.ctr", ["split", "base", "generator", "ctr"], splits.stage2_splits, generator)
+    nodes = [example_gen, statistics, schema, validation, transform, base]
+    # With two windows the base has not seen the second; the baseline goes on there, so that the comparison is fair.
+    baseline = base
+    if splits.stage1_splits != splits.stage2_splits:
+        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], splits.stage2_splits, base)
+        nodes.append(baseline)
+    nodes += [generator, ctr]
+
+    if baseline_model is None and resolve_baseline:
+        resolver = tfx.dsl.Resolver(
+            strategy_class=LastBlessedBefore,
+            candidate=ctr.outputs["model"],
+            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
+            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+        ).with_id(RESOLVER)
+        nodes.append(resolver)
+        baseline_model = resolver.outputs["model"]
+
+    def evaluator(stage: str, model, gate, against=None):
+        return tfx.components.Evaluator(
+            examples=example_gen.outputs["examples"],
+            example_splits=[TEST_SPLIT],
+            model=model.outputs["model"],
+            baseline_model=against,
+            eval_config=eval_config(gate),
+        ).with_id(stage)
+
+    gate = evaluator(EVALUATOR, ctr, settings.gate, baseline_model)
+    pusher = Pusher(
+        model=ctr.outputs["model"],
+        model_blessing=gate.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=push_folder)
+        ),
+        custom_config={"code": fingerprint("pipeline.pusher")},
+    ).with_id(PUSHER)
+    nodes += [evaluator(BASELINE_EVALUATOR, baseline, None), gate, pusher]
+    return tfx.dsl.Pipeline(
+        pipeline_name=settings.name,
+        pipeline_root=pipeline_root,
+        components=nodes,
+        enable_cache=True,
+        metadata_connection_config=metadata_connection_config,
+        beam_pipeline_args=list(beam_pipeline_args),
+    )

@@ -1,0 +1,107 @@
+"""What a person sees of a run: a line per stage, a bar for training, a table at the end; the noise goes to a file."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+# One line each: what the stage does for the person, in the words of the documentation.
+TITLES = {
+    "example_gen": "ExampleGen: event log to moveline examples",
+    "statistics": "StatisticsGen: statistics of the examples",
+    "schema": "ImportSchemaGen: the curated schema",
+    "validation": "ExampleValidator: examples against the schema",
+    "transform": "Transform: ids, buckets, padding",
+    "base": "Trainer: base",
+    "baseline": "Trainer: base, continued on the second window",
+    "generator": "Trainer: generator of the Next Interest Flow",
+    "ctr": "Trainer: AMEN on the frozen generator",
+    "last_blessed": "Resolver: the last blessed model",
+    "evaluator_baseline": "Evaluator: base on the test split",
+    "evaluator": "Evaluator: AMEN on the test split, gate",
+    "pusher": "Pusher: a version for the server",
+}
+
+
+@contextmanager
+def quiet(log_file: pathlib.Path) -> Iterator[Console]:
+    """Sends everything that this process prints, from Python or C++, to `log_file`; yields a console for people.
+
+    The file descriptors themselves are redirected, because TensorFlow and Beam write past `sys.stderr`.
+    """
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(log_file, "a", encoding="utf-8") as log, os.fdopen(os.dup(1), "w", encoding="utf-8") as person:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+        try:
+            yield Console(file=person, soft_wrap=True, highlight=False)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(kept[0], 1)
+            os.dup2(kept[1], 2)
+            os.close(kept[0])
+            os.close(kept[1])
+
+
+class StageLines:
+    """A line per finished stage; on a terminal also a live bar for the running one.
+
+    Args:
+      console: of `quiet`.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.task = None
+
+    def __enter__(self):
+        self.bar.start()
+        return self
+
+    def __exit__(self, *error):
+        self.bar.stop()
+
+    def started(self, stage: str) -> None:
+        """Shows the stage as running."""
+        self._clear()
+        self.task = self.bar.add_task(TITLES.get(stage, stage), total=None, figures="")
+
+    def progressed(self, stage: str, progress) -> None:
+        """Moves the bar of a training stage."""
+        shown = ("loss", "auc", "accuracy")
+        figures = "  ".join(f"{name} {progress.figures[name]:.4f}" for name in shown if name in progress.figures)
+        self.bar.update(self.task, completed=progress.done, total=progress.total, figures=figures)
+
+    def finished(self, stage: str, seconds: float, cached: bool, detail: str) -> None:
+        """Prints the stage's line."""
+        self._clear()
+        took = "  cached" if cached else f"{seconds:6.1f} s"
+        self.console.print(f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{detail}[/]" if detail else ""))
+
+    def failed(self, stage: str) -> None:
+        """Prints the line of the stage that failed."""
+        self._clear()
+        self.console.print(f"  [red]✗[/]           {TITLES.get(stage, stage)}")
+
+    def _clear(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None

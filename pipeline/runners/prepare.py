@@ -1,0 +1,82 @@
+"""Before the pipeline: simulate a log if asked, check it once, and turn fractional split borders into times."""
+
+import dataclasses
+import hashlib
+import json
+import os
+
+from amen_tf.config import Settings, SplitSettings
+from pipeline.event_log.check import check_log, require_trainable
+from pipeline.event_log.files import list_files
+from pipeline.event_log.split_times import impression_time_quantiles
+from pipeline.runners.layout import Layout
+
+BORDERS = ("stage1_end", "train_end", "eval_end")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A run that is ready: settings with borders as times, and where the log lies."""
+
+    settings: Settings
+    log: str
+
+
+def prepare(settings: Settings, layout: Layout) -> Prepared:
+    """Makes the log and the settings ready; an unchanged log is neither simulated nor read again.
+
+    Raises:
+      EventLogError: the log is absent, broken or cannot be learned from.
+    """
+    log = settings.data.log or _simulated(settings, layout)
+    data = settings.data
+    key = _key(list_files(log, data.format), settings)
+    known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
+    if known.get("key") != key:
+        require_trainable(check_log(log, data))
+        known = {"key": key, "borders": _borders(settings.split, log, settings)}
+        _write(layout.prepared, json.dumps(known, indent=1))
+    split = SplitSettings(**known["borders"])
+    settings = settings.model_copy(update={"split": split})
+    _write(layout.settings, settings.to_yaml())
+    return Prepared(settings, log)
+
+
+def _simulated(settings: Settings, layout: Layout) -> str:
+    from pipeline.datasets.simulator import simulate
+
+    wanted = settings.data.simulate
+    digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:12]
+    folder = layout.data / digest
+    if not folder.exists():
+        partial = layout.data / f"tmp.{digest}"
+        simulate(wanted, partial)
+        os.rename(partial, folder)
+    return str(folder / "events")
+
+
+def _borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int | None]:
+    named = {name: getattr(split, name) for name in BORDERS}
+    if split.resolved:
+        return named
+    fractions = [value for value in named.values() if value is not None]
+    times = iter(impression_time_quantiles(log, settings.data, fractions))
+    return {name: None if value is None else next(times) for name, value in named.items()}
+
+
+def _key(files: list[str], settings: Settings) -> str:
+    """Changes with the log's files and with whatever decides how they are read and split."""
+    digest = hashlib.sha256()
+    for path in files:
+        stat = os.stat(path)
+        digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    digest.update(settings.data.model_dump_json().encode() + settings.split.model_dump_json().encode())
+    return digest.hexdigest()
+
+
+def _write(path, text: str) -> None:
+    """Replaces a file in one step, so that a killed run leaves the old or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

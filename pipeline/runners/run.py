@@ -1,0 +1,106 @@
+"""`amen run`: prepares the log, runs the pipeline on this machine and says what came of it."""
+
+import datetime
+import pathlib
+import re
+import time
+
+from rich.console import Console
+
+from amen_tf.config import Settings, SettingsError
+from pipeline.runners.console import StageLines, quiet
+from pipeline.runners.layout import Layout, RunBusyError
+
+# Stages whose TensorBoard folders are linked under one roof.
+TRAINERS = ("base", "baseline", "generator", "ctr")
+
+
+def run(settings: Settings) -> int:
+    """Runs everything and returns the exit status: 0 when the run completed, whatever the gate said; else 1.
+
+    A run that is repeated goes on where the last one ended: stages that completed, with the same inputs, settings
+    and code, are taken from the cache.
+    """
+    layout = Layout(settings)
+    log_file = layout.logs / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    begin = time.monotonic()
+    with quiet(log_file) as console:
+        console.print(f"[bold]{settings.name}[/]: {layout.folder}")
+        console.print(f"TensorFlow's own messages: {log_file}")
+        try:
+            with layout.locked():
+                _run(settings, layout, console, begin)
+        except (RunBusyError, SettingsError) as e:
+            console.print(f"[red]Error:[/] {e}", markup=True)
+            return 1
+        except Exception as e:  # the person gets the cause and the next step; the log file has the traceback
+            _print_failure(console, e, log_file)
+            return 1
+    return 0
+
+
+def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> None:
+    # TensorFlow and TFX are imported here, once their noise goes to the log file.
+    from tfx import v1 as tfx
+
+    from amen_tf.features import FeatureContract
+    from pipeline.pipeline import create_pipeline
+    from pipeline.runners.local import StageError, run_stages
+    from pipeline.runners.prepare import prepare
+    from pipeline.runners.summary import Summary, stage_detail, write_example_request
+    from schemas.loader import write_schema
+
+    with StageLines(console) as lines:
+        lines.started("reading the event log")
+        prepared = prepare(settings, layout)
+        contract = FeatureContract.from_settings(prepared.settings)
+        lines.finished("log", time.monotonic() - begin, False, prepared.log)
+        pipeline = create_pipeline(
+            prepared.settings,
+            pipeline_root=str(layout.artifacts),
+            log=prepared.log,
+            schema_file=write_schema(contract, layout.schema),
+            push_folder=str(layout.push),
+            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+                str(layout.metadata)
+            ),
+            beam_pipeline_args=[f"--direct_num_workers={settings.run.beam_workers}"],
+        )
+        results = {}
+        try:
+            for result in run_stages(pipeline, lines.started, lines.progressed):
+                results[result.stage] = result
+                lines.finished(result.stage, result.seconds, result.cached, stage_detail(result))
+                if result.stage in TRAINERS:
+                    _link(layout.tensorboard / result.stage, pathlib.Path(result.outputs["model_run"]))
+        except StageError as e:
+            lines.failed(e.stage)
+            raise
+    write_example_request(results["example_gen"].outputs["examples"], contract, layout.example_request)
+    summary = Summary(prepared.settings, layout, results, time.monotonic() - begin)
+    summary.write()
+    summary.print(console)
+
+
+def _link(link: pathlib.Path, target: pathlib.Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    partial = link.with_name(f".{link.name}")
+    partial.unlink(missing_ok=True)
+    partial.symlink_to(target, target_is_directory=True)
+    partial.replace(link)
+
+
+def _print_failure(console: Console, error: Exception, log_file: pathlib.Path) -> None:
+    import traceback
+
+    # To the log file, which is what standard error is now.
+    traceback.print_exception(error)
+    cause = error.__cause__ or error
+    stage = getattr(error, "stage", None)
+    # Beam appends where in its graph an error arose; that is for the log file.
+    text = re.sub(r"\s*\[while running '[^']*'\]", "", str(cause)).strip() or type(cause).__name__
+    console.print(f"[red]Error[/] in stage {stage}:" if stage else "[red]Error:[/]")
+    console.print(text, markup=False)
+    console.print(f"The whole story: {log_file}")
+    if stage:
+        console.print("Mend the cause and give the same command again: completed stages are kept.")

@@ -1,0 +1,173 @@
+"""The end of a run: figures of the test split, the gate's verdict, where the model went and what to type next."""
+
+import json
+import pathlib
+
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+
+from amen_tf.config import Settings
+from amen_tf.features import BEHAVIOR, CANDIDATE, MOVELINE, SCENE, TIMESTAMP, USER_ID, FeatureContract
+from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
+from pipeline.runners.layout import Layout
+from pipeline.runners.local import StageResult
+
+EXTRA_HISTORY = pathlib.Path("Format-Serving/assets.extra/history.json")
+
+
+def stage_detail(result: StageResult) -> str:
+    """The one figure worth a place on a stage's line, as text; empty for most."""
+    if result.stage == "example_gen":
+        report = pathlib.Path(result.outputs["examples"]) / "report.json"
+        counts = json.loads(report.read_text())
+        return f"{counts['rows']:,} rows, {counts['requests']:,} requests" if "requests" in counts else ""
+    history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
+    if history is None or not history.exists():
+        return ""
+    figures = json.loads(history.read_text())
+    if "val_auc" in figures:
+        return f"eval AUC {max(figures['val_auc']):.4f}"
+    return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, top-1 of pool {max(figures['val_accuracy']):.1%}"
+
+
+class Summary:
+    """What a run came to.
+
+    Args:
+      settings: of the run.
+      layout: of the run.
+      results: of all stages, by id.
+      seconds: wall time of the whole.
+    """
+
+    def __init__(self, settings: Settings, layout: Layout, results: dict[str, StageResult], seconds: float):
+        self.settings, self.layout, self.results, self.seconds = settings, layout, results, seconds
+        self.base = metrics(results["evaluator_baseline"].outputs["evaluation"])
+        self.amen = metrics(results["evaluator"].outputs["evaluation"])
+        self.verdict: Verdict = verdict(results["evaluator"].outputs["evaluation"])
+        self.pushed = self._pushed_version() if self.verdict.blessed else None
+
+    def _pushed_version(self) -> str | None:
+        versions = [p.name for p in self.layout.push.glob("*") if p.name.isdigit()] if self.layout.push.exists() else []
+        return max(versions, key=int, default=None)
+
+    def oracle_auc(self) -> float | None:
+        """AUC of the simulator's true click probabilities on the test split; None for a log that is not simulated."""
+        if self.settings.data.simulate is None:
+            return None
+        from pipeline.datasets.simulator import oracle_auc
+
+        [folder] = [p for p in self.layout.data.iterdir() if not p.name.startswith("tmp.")][-1:]
+        return oracle_auc(folder, from_time=self.settings.split.eval_end)
+
+    def to_dict(self) -> dict:
+        """The figures, for `report.json`."""
+        return {
+            "name": self.settings.name,
+            "auc": {"base": self.base[AUC], "amen": self.amen[AUC], "oracle": self.oracle_auc()},
+            "calibration": {"base": self.base[CALIBRATION], "amen": self.amen[CALIBRATION]},
+            "test_impressions": self.amen[IMPRESSIONS],
+            "auc_change_to_last_blessed": self.amen.get(f"{AUC}_diff"),
+            "blessed": self.verdict.blessed,
+            "reasons": list(self.verdict.reasons),
+            "version": self.pushed,
+            "seconds": {stage: round(result.seconds, 1) for stage, result in self.results.items()},
+            "cached": [stage for stage, result in self.results.items() if result.cached],
+        }
+
+    def write(self) -> None:
+        """Writes `report.json` into the run's folder."""
+        self.layout.report.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+
+    def print(self, console: Console) -> None:
+        """The final table and the next commands."""
+        figures = self.to_dict()
+        table = Table(title=f"Test split: {int(figures['test_impressions']):,} impressions, later than all training")
+        for column in ("model", "AUC", "to base", "calibration"):
+            table.add_column(column, justify="left" if column == "model" else "right")
+        base, amen, oracle = (figures["auc"][name] for name in ("base", "amen", "oracle"))
+        table.add_row("base (MEDN)", f"{base:.4f}", "", f"{figures['calibration']['base']:.3f}")
+        table.add_row("AMEN", f"{amen:.4f}", f"{100 * (amen - base):+.2f} pt", f"{figures['calibration']['amen']:.3f}")
+        if oracle is not None:
+            table.add_row("oracle (true probabilities)", f"{oracle:.4f}", f"{100 * (oracle - base):+.2f} pt", "")
+        console.print(table)
+        self._print_verdict(console, figures)
+        self._print_next(console)
+
+    def _print_verdict(self, console: Console, figures: dict) -> None:
+        gate = self.settings.gate
+        change = figures["auc_change_to_last_blessed"]
+        against = "no blessed model before this one" if change is None else f"{100 * change:+.2f} pt to the last blessed"
+        asked = f"asked: AUC at least {gate.min_auc}, drop at most {100 * gate.max_auc_drop:.1f} pt, "
+        asked += f"calibration {gate.min_calibration} to {gate.max_calibration}"
+        if self.verdict.blessed:
+            console.print(f"Gate: [green]blessed[/] ({against}; {asked})")
+            console.print(f"Pushed: {self.layout.push / (self.pushed or '')}")
+            return
+        console.print(f"Gate: [red]not blessed[/], nothing was pushed ({against}; {asked})")
+        for reason in self.verdict.reasons:
+            console.print(f"  {reason}")
+
+    def _print_next(self, console: Console) -> None:
+        console.print(f"Report: {self.layout.report}")
+        console.print("Next:")
+        if self.pushed:
+            console.print(f"  amen serve {_short(self.layout.push)}")
+            console.print(f"  amen rank {_short(self.layout.example_request)}")
+        console.print(f"  tensorboard --logdir {_short(self.layout.tensorboard)}    (then http://localhost:6006)")
+
+
+def _short(path: pathlib.Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    try:
+        return str(path.relative_to(pathlib.Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def write_example_request(examples: str, contract: FeatureContract, path: pathlib.Path) -> None:
+    """Writes a request of the test split as JSON for `amen rank`: the one with the longest moveline of the first 200.
+
+    Args:
+      examples: folder of ExampleGen's artifact.
+      contract: the run's features.
+      path: of the JSON file.
+    """
+    files = sorted(tf.io.gfile.glob(f"{examples}/Split-test/*"))
+    best, score = None, (-1, -1)
+    for serialized in tf.data.TFRecordDataset(files, compression_type="GZIP").take(200).as_numpy_iterator():
+        feature = tf.train.Example.FromString(serialized).features.feature
+        size = (min(len(_values(feature, CANDIDATE + "item_id")), 2), len(_values(feature, MOVELINE + BEHAVIOR)))
+        if size > score:
+            best, score = feature, size
+    if best is not None:
+        path.write_text(json.dumps(_request(best, contract), indent=1), encoding="utf-8")
+
+
+def _request(feature, contract: FeatureContract) -> dict:
+    def columns(prefix: str, names) -> list[dict]:
+        values = {name.removeprefix(prefix): _values(feature, name) for name in names}
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+    def owned(owner) -> dict:
+        found = {f.name: _values(feature, f.name) for f in contract.owned_by(owner)}
+        return {name: values[0] for name, values in found.items() if values}
+
+    return {
+        "user_id": _values(feature, USER_ID)[0],
+        "timestamp": _values(feature, TIMESTAMP)[0],
+        "scene": _values(feature, SCENE)[0],
+        "user": owned("user"),
+        "context": owned("context"),
+        "moveline": columns(MOVELINE, [c.name for c in contract.moveline_columns]),
+        "candidates": columns(CANDIDATE, [c.name for c in contract.candidate_columns]),
+    }
+
+
+def _values(feature, name: str) -> list:
+    if name not in feature:
+        return []
+    kind = feature[name].WhichOneof("kind")
+    values = getattr(feature[name], kind).value if kind else []
+    return [v.decode("utf-8") if isinstance(v, bytes) else v for v in values]

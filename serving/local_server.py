@@ -1,0 +1,276 @@
+"""Local REST server over a push folder: a development double of TensorFlow Serving, NOT TensorFlow Serving.
+
+In: `<base_path>/<version digits>/saved_model.pb`, as Pusher leaves it, or a models.config file. Out: TensorFlow
+Serving's REST API (status, metadata, :predict, :classify, :regress) on a local port. Meant for trying a pushed model
+and for tests; production is the tensorflow/serving image. `serving/README.md` has the differences.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from serving.double.app import RestApp
+from serving.double.config import ModelConfig, read_models_config
+from serving.double.errors import (
+    ModelConfigError,
+    ModelLoadError,
+    NoModelError,
+    PortInUseError,
+    ServeError,
+)
+from serving.double.routes import RestApi
+from serving.double.versions import ModelManager, VersionRecord
+
+__all__ = [
+    "ModelConfigError",
+    "ModelLoadError",
+    "NoModelError",
+    "PortInUseError",
+    "RunningServer",
+    "ServeError",
+    "running_server",
+    "serve",
+]
+
+_POLL_SECONDS = 1.0
+_GRACE_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningServer:
+    """A server that answers.
+
+    Attributes:
+        host, port: where it listens.
+        models: name -> served version numbers at the start, ascending.
+    """
+
+    host: str
+    port: int
+    models: dict[str, list[int]]
+    _manager: ModelManager = dataclasses.field(repr=False)
+
+    @property
+    def address(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    @property
+    def banner(self) -> str:
+        """What a person should see at the start, several lines."""
+        lines = ["Development double of TensorFlow Serving's REST API: for trying models, not for production."]
+        for name, versions in self.models.items():
+            lines.append(f"  {self.address}/v1/models/{name}  version {', '.join(map(str, versions))}")
+        lines.append("New versions in the folder are loaded as they appear. Ctrl+C stops the server.")
+        return "\n".join(lines)
+
+    def status(self, name: str) -> list[VersionRecord]:
+        """States of a model's versions, newest first."""
+        return self._manager.status(name)
+
+
+def serve(
+    base_path: str | Path | None,
+    model_name: str = "amen",
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    *,
+    models_config: str | Path | None = None,
+    on_ready: Callable[[RunningServer], None] | None = None,
+    on_event: Callable[[str], None] | None = None,
+) -> None:
+    """Serves until SIGINT or SIGTERM, then finishes the running requests and returns.
+
+    Args:
+        base_path: push folder with numbered version folders; not read when `models_config` is given.
+        model_name: name in URLs, `/v1/models/NAME`.
+        host: address to listen on.
+        port: TCP port; 0 takes a free one.
+        models_config: a models.config file (several models, version policies, labels) in place of `base_path`.
+        on_ready: called once when requests are answered; by default the banner is printed on standard error.
+        on_event: called with a line of text when a version comes, goes or fails; by default it is printed likewise.
+
+    Raises:
+        PortInUseError: somebody listens on the port.
+        NoModelError: no version to serve in the folder.
+        ModelLoadError: the version to serve does not load.
+        ModelConfigError: models.config cannot be used.
+    """
+    on_ready = on_ready or (lambda server: _print(server.banner))
+    on_event = on_event or _print
+    with _loaded(base_path, model_name, host, port, models_config, on_event, _POLL_SECONDS) as (server, info):
+        server.when_started = lambda: on_ready(info)
+        with _stop_on_signals(server):
+            server.run(sockets=[server.listener])
+
+
+@contextlib.contextmanager
+def running_server(
+    base_path: str | Path | None,
+    model_name: str = "amen",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    models_config: str | Path | None = None,
+    poll_seconds: float = _POLL_SECONDS,
+    on_event: Callable[[str], None] | None = None,
+) -> Iterator[RunningServer]:
+    """The same server in a thread of this process, by default on a free port, for the length of a `with` block.
+
+    Args:
+        poll_seconds: time between two looks at the folders, in seconds.
+        The others are those of `serve`; events go nowhere by default.
+
+    Raises:
+        ServeError: as `serve`.
+    """
+    silent = on_event or (lambda text: None)
+    with _loaded(base_path, model_name, host, port, models_config, silent, poll_seconds) as (server, info):
+        started = threading.Event()
+        server.when_started = started.set
+        thread = threading.Thread(
+            target=server.run, kwargs={"sockets": [server.listener]}, name="amen-local-server", daemon=True
+        )
+        thread.start()
+        try:
+            while not started.wait(0.05):
+                if not thread.is_alive():
+                    raise ServeError(f"The local server ended while starting on {info.address}; see the log above.")
+            yield info
+        finally:
+            server.should_exit = True
+            thread.join(_GRACE_SECONDS + 5)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server without its signal handling, which ends the process, and with a call when it listens."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket):
+        super().__init__(config)
+        self.listener = listener
+        self.when_started: Callable[[], None] = lambda: None
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self.when_started()
+
+
+@contextlib.contextmanager
+def _loaded(
+    base_path: str | Path | None,
+    model_name: str,
+    host: str,
+    port: int,
+    models_config: str | Path | None,
+    on_event: Callable[[str], None],
+    poll_seconds: float,
+) -> Iterator[tuple[_Server, RunningServer]]:
+    """A server whose models are loaded and whose port is its own, not yet answering."""
+    if models_config is not None:
+        configs = read_models_config(models_config)
+    elif base_path is not None:
+        configs = [ModelConfig(model_name, Path(base_path))]
+    else:
+        raise NoModelError("Nothing to serve: give the push folder of an `amen run` or a models.config file.")
+    # The port is taken first (a wrong one should not cost a model load) but opened only once the models answer.
+    with _bound(host, port) as listener:
+        manager = ModelManager(configs, on_event)
+        try:
+            manager.load_all()
+            _listen(listener, host, port)
+            manager.start(poll_seconds)
+            models = {
+                config.name: sorted(r.version for r in manager.status(config.name) if r.state == "AVAILABLE")
+                for config in configs
+            }
+            info = RunningServer(host, listener.getsockname()[1], models, manager)
+            config = uvicorn.Config(
+                RestApp(RestApi(manager)),
+                lifespan="off",
+                http="h11",  # its raw paths are the ones that the routes were tested with
+                ws="none",
+                log_config=None,
+                log_level=logging.WARNING,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+            yield _Server(config, listener), info
+        finally:
+            manager.stop()
+
+
+@contextlib.contextmanager
+def _bound(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio switches Nagle's algorithm off only where the protocol is named; without it every reply takes 40 ms more.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with _port_errors(host, port):
+            listener.bind((host, port))
+        yield listener
+    finally:
+        listener.close()
+
+
+def _listen(listener: socket.socket, host: str, port: int) -> None:
+    # Two sockets may both bind with SO_REUSEADDR while neither listens; the second one learns of it here.
+    with _port_errors(host, port):
+        listener.listen(2048)
+
+
+@contextlib.contextmanager
+def _port_errors(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OverflowError as error:
+        raise ServeError(f"Port {port} is no port: expected a number from 0 to 65535.") from error
+    except socket.gaierror as error:
+        raise ServeError(f"Host '{host}' is not known: {error.strerror}. Use 127.0.0.1 or an address here.") from error
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUseError(host, port) from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise ServeError(f"Port {port} may not be opened by this user; choose one above 1023.") from error
+        raise ServeError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Use an address of this machine."
+        ) from error
+
+
+@contextlib.contextmanager
+def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops gracefully, a second one at once; outside the main thread there are none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: object) -> None:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

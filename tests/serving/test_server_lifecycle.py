@@ -1,0 +1,225 @@
+"""The local REST server: versions that come, go and fail; start and stop."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import requests
+
+from serving.local_server import (
+    ModelConfigError,
+    ModelLoadError,
+    NoModelError,
+    PortInUseError,
+    ServeError,
+    running_server,
+    serve,
+)
+
+
+class TestVersions:
+    def test_new_broken_and_removed_versions(self, push, tmp_path, wait_until):
+        events = []
+        push("scaled_2", tmp_path, 1)
+        with running_server(tmp_path, "m", poll_seconds=0.05, on_event=events.append) as server:
+            session = requests.Session()
+
+            def factor():
+                reply = session.post(f"{server.address}/v1/models/m:predict", json={"inputs": 1}, timeout=10)
+                assert reply.status_code == 200, reply.text
+                return reply.json()["outputs"]
+
+            def states():
+                return {record.version: (record.state, record.error_code) for record in server.status("m")}
+
+            answers, stop = [], threading.Event()
+
+            def ask_on():
+                while not stop.wait(0.002):
+                    answers.append(factor())
+
+            asking = threading.Thread(target=ask_on)
+            asking.start()
+            push("scaled_3", tmp_path, 2)
+            wait_until(lambda: states().get(1, ("",))[0] == "END")
+            stop.set()
+            asking.join()
+            assert factor() == 3.0
+            assert answers == sorted(answers) and set(answers) <= {2.0, 3.0}, "no gap and no way back"
+
+            broken = tmp_path / "3"
+            broken.mkdir()
+            wait_until(lambda: 3 in states())
+            assert states()[3] == ("LOADING", "OK"), "a push under way is waited for"
+            (broken / "saved_model.pb").write_bytes(b"no such thing")
+            wait_until(lambda: states()[3][0] == "END")
+            assert states() == {1: ("END", "OK"), 2: ("AVAILABLE", "OK"), 3: ("END", "DATA_LOSS")}
+            assert factor() == 3.0
+            reply = session.post(f"{server.address}/v1/models/m/versions/3:predict", json={"inputs": 1}, timeout=10)
+            assert (reply.status_code, reply.json()["error"]) == (404, "Servable not found for request: Specific(m, 3)")
+
+            broken.rename(tmp_path / "broken")
+            (tmp_path / "2").rename(tmp_path / "gone")
+            wait_until(lambda: states()[2][0] == "END")
+            assert factor() == 2.0, "the next lower version takes over"
+            (tmp_path / "1").rename(tmp_path / "gone_too")
+            wait_until(lambda: states()[1][0] == "END")
+            assert session.post(f"{server.address}/v1/models/m:predict", json={"inputs": 1}).status_code == 404
+        assert [event.split(" ")[1] for event in events if "loaded" in event] == ["2", "1"]
+        assert sum("does not load and is skipped: DATA_LOSS" in event for event in events) == 1
+
+    def test_truncated_variables_leave_the_old_version(self, push, tmp_path, wait_until):
+        push("scaled_2", tmp_path / "base", 1)
+        push("scaled_3", tmp_path / "other", 2)
+        [data] = (tmp_path / "other" / "2" / "variables").glob("*.data-*")
+        data.write_bytes(data.read_bytes()[:-20])
+        with running_server(tmp_path / "base", "m", poll_seconds=0.05) as server:
+            (tmp_path / "other" / "2").rename(tmp_path / "base" / "2")
+            wait_until(lambda: len(server.status("m")) == 2 and server.status("m")[0].state == "END")
+            newest, old = server.status("m")
+            assert newest.error_code != "OK" and old.state == "AVAILABLE"
+
+    def test_warmup_records_are_replayed_and_a_bad_one_fails_the_load(self, push, tmp_path):
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+        def write(folder, **inputs):
+            request = predict_pb2.PredictRequest()
+            for name, value in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.float32))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            (folder / "assets.extra").mkdir()
+            with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+                writer.write(log.SerializeToString())
+
+        push("scaled_2", tmp_path / "good", 1)
+        write(tmp_path / "good" / "1", x=[1.0])
+        with running_server(tmp_path / "good", "m") as server:
+            assert server.models == {"m": [1]}
+        push("scaled_2", tmp_path / "bad", 1)
+        write(tmp_path / "bad" / "1", z=[1.0])
+        with pytest.raises(ModelLoadError, match=r"Warm-up record 1 of .*Missing but required: \{x\}"):
+            serve(tmp_path / "bad", "m", port=0)
+
+
+class TestStart:
+    def test_port_in_use(self, push, tmp_path):
+        push("scaled_2", tmp_path, 1)
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(PortInUseError, match=f"Port {port} .* in use .*--port {port + 1}"):
+                serve(tmp_path, port=port)
+
+    @pytest.mark.parametrize("port", [-1, 70000])
+    def test_no_port(self, tmp_path, port):
+        with pytest.raises(ServeError, match="from 0 to 65535"):
+            serve(tmp_path, port=port)
+
+    def test_unknown_host(self, tmp_path):
+        with pytest.raises(ServeError, match=r"no\.such\.host\.invalid"):
+            serve(tmp_path, host="no.such.host.invalid", port=0)
+
+    def test_nothing_to_serve(self, tmp_path):
+        for folder, found in ((tmp_path / "none", "does not exist"), (tmp_path, "an empty folder")):
+            with pytest.raises(NoModelError, match=f"{found}.*amen run") as caught:
+                serve(folder, port=0)
+            assert str(folder) in str(caught.value)
+        (tmp_path / "tmp.5").mkdir()
+        (tmp_path / "6").mkdir()
+        with pytest.raises(NoModelError, match=r"found 6, tmp\.5"):
+            serve(tmp_path, port=0)
+
+    def test_a_broken_version_at_the_start(self, tmp_path):
+        (tmp_path / "5").mkdir()
+        (tmp_path / "5" / "saved_model.pb").write_bytes(b"\x0c")
+        with pytest.raises(ModelLoadError, match=r"Version 5 of model 'amen'.*DATA_LOSS"):
+            serve(tmp_path, port=0)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            (None, "cannot be read"),
+            ("model_config_list { config { nam: 1 } }", "line:column"),
+            ("", "names no model"),
+            ('model_config_list { config { name: "a" } }', "needs name and base_path"),
+            ('model_config_list { config { name: "a" base_path: "b" model_platform: "x" } }', "model_platform 'x'"),
+        ],
+    )
+    def test_models_config_errors(self, tmp_path, text, message):
+        path = tmp_path / "models.config"
+        if text is not None:
+            path.write_text(text)
+        with pytest.raises(ModelConfigError, match=message):
+            serve(None, models_config=path, port=0)
+
+    def test_a_label_of_a_version_that_is_not_served(self, push, tmp_path):
+        push("scaled_2", tmp_path / "m", 1)
+        path = tmp_path / "models.config"
+        path.write_text(
+            f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}/m" '
+            'version_labels { key: "stable" value: 4 } } }'
+        )
+        with pytest.raises(ModelConfigError, match=r"'stable' .*version 4, .*\(served: 1\)"):
+            serve(None, models_config=path, port=0)
+
+    def test_sigterm_finishes_the_running_request_and_returns(self, push, tmp_path):
+        push("scaled_2", tmp_path, 1)
+        replies, before = [], signal.getsignal(signal.SIGTERM)
+
+        def ask_and_stop(server):
+            body = b'{"instances": [1, 2]}'
+            connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
+            connection.putrequest("POST", "/v1/models/amen:predict")
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body[:5])
+            time.sleep(0.2)  # the server has the request's head
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.3)
+            connection.send(body[5:])
+            reply = connection.getresponse()
+            replies.append((reply.status, json.loads(reply.read())))
+            connection.close()
+
+        def on_ready(server):
+            asking = threading.Thread(target=ask_and_stop, args=(server,))
+            asking.start()
+            threads.append(asking)
+
+        threads = []
+        serve(tmp_path, port=0, on_ready=on_ready)
+        threads[0].join()
+        assert replies == [(200, {"predictions": [2.0, 4.0]})]
+        assert signal.getsignal(signal.SIGTERM) is before
+
+    @pytest.mark.slow
+    def test_the_console_shows_the_banner_and_nothing_of_tensorflow(self, push, tmp_path):
+        push("scaled_2", tmp_path, 1)
+        code = "import sys; from serving.local_server import serve; serve(sys.argv[1], port=0); print('left')"
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        try:
+            lines = [process.stderr.readline()]
+            while lines[-1] and "Ctrl+C" not in lines[-1]:
+                lines.append(process.stderr.readline())
+            process.send_signal(signal.SIGINT)
+            out, rest = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert (process.returncode, out, rest) == (0, "left\n", "")
+        assert lines[0].startswith("Development double")
+        assert len(lines) == 3

@@ -54,7 +54,7 @@ class FlowFile:
 
     def write(self, generator: Callable, batches: tf.data.Dataset) -> None:
         """Computes and writes the rows for `batches`, which must come unshuffled."""
-        compute = tf.function(generator, reduce_retracing=True)
+        compute = tf.function(generator, autograph=False, reduce_retracing=True)
         with open(self.path, "wb") as file:
             for features in batches:
                 outputs = compute(features)
@@ -114,6 +114,7 @@ def requests(
     if shuffle_seed is not None:
         records = records.shuffle(SHUFFLE_BUFFER, seed=shuffle_seed, reshuffle_each_iteration=True)
 
+    @tf.autograph.experimental.do_not_convert
     def parse(serialized, rows=None):
         features = densify(tf.io.parse_example(serialized, feature_spec), width)
         return features if rows is None else {**features, **flows.decode(rows)}

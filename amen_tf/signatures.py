@@ -31,6 +31,31 @@ def raw_feature_spec(contract: FeatureContract) -> dict[str, tf.io.VarLenFeature
     return {column.name: tf.io.VarLenFeature(_DTYPES[column.kind]) for column in contract.raw_columns}
 
 
+class _Untracked:
+    """Holds an object out of sight of TensorFlow's dependency tracking."""
+
+    def __init__(self, held):
+        self.held = held
+
+
+class TransformGraph(tf.Module):
+    """The Transform graph of a run as a function that can become part of another SavedModel.
+
+    TFT's own `transform_features_layer` is a Keras layer, which Keras traces several times more when it is saved.
+
+    Args:
+      folder: `tft.TFTransformOutput(...).transform_savedmodel_dir`.
+    """
+
+    def __init__(self, folder: str | pathlib.Path):
+        super().__init__()
+        self.loaded = tf.saved_model.load(str(folder))
+
+    def __call__(self, raw: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor | tf.SparseTensor]:
+        """Every raw column, sparse -> the transformed columns."""
+        return self.loaded.transform_fn(raw)
+
+
 class ServingModel(tf.Module):
     """A ranking model together with its Transform graph, ready for `tf.saved_model.save`.
 
@@ -45,8 +70,18 @@ class ServingModel(tf.Module):
 
     def __init__(self, model: RankingModel, contract: FeatureContract, transform: Callable, width: int):
         super().__init__()
-        self.model, self.transform = model, transform
+        # The Keras model itself is kept out of what is saved: Keras would store a traced copy of every layer, which
+        # made files 10 times larger and slow to load. The signatures need the variables and nothing else.
+        self._model = _Untracked(model)
+        self.weights = list(model.variables)
+        self.frozen = getattr(model, "frozen_parts", [])
+        self.transform = transform
         self._contract, self._width = contract, width
+
+    @property
+    def model(self) -> RankingModel:
+        """The trained model."""
+        return self._model.held
 
     def features_of_examples(self, serialized: tf.Tensor) -> dict[str, tf.Tensor]:
         """Serialized raw tf.Examples `[B]` -> transformed, dense features."""
@@ -85,20 +120,20 @@ class ServingModel(tf.Module):
         request = {c.name: _spec(c, (None,)) for c in contract.request_columns}
         candidates = {c.name: _spec(c, (None, None)) for c in contract.candidate_columns}
 
-        @tf.function
+        @tf.function(autograph=False)
         def serving_default(examples):
             return {PROBABILITY: self.probabilities(self.features_of_examples(examples))}
 
-        @tf.function
+        @tf.function(autograph=False)
         def rank(columns):
             return {PROBABILITY: self.probabilities(self.features_of_columns(columns))}
 
-        @tf.function
+        @tf.function(autograph=False)
         def interest_flow(columns):
             flow = self.model.flow(self.features_of_columns(columns))
             return {name: flow[name] for name in (FLOW, DIVERSITY, VELOCITY)}
 
-        @tf.function
+        @tf.function(autograph=False)
         def transform_features(examples):
             features = self.features_of_examples(examples)
             weight = tf.cast(features[CANDIDATE_MASK], tf.float32)

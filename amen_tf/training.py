@@ -105,6 +105,8 @@ def train(
         steps = min(steps, settings.max_steps)
         epochs = min(epochs, -(-settings.max_steps // steps))
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+    # Slots made here are not made inside the first step, which would then be traced twice.
+    optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
     callbacks = [
         ProgressCallback(report, steps * epochs),

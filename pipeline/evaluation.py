@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import tensorflow_model_analysis as tfma
 from google.protobuf import wrappers_pb2
+from tensorflow_model_analysis.proto import config_pb2
 
 from amen_tf.config import GateSettings
 from amen_tf.features import LABEL
@@ -25,7 +26,7 @@ class Verdict(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def eval_config(gate: GateSettings | None) -> tfma.EvalConfig:
+def eval_config(gate: GateSettings | None) -> config_pb2.EvalConfig:
     """The Evaluator's configuration.
 
     Args:
@@ -38,19 +39,19 @@ def eval_config(gate: GateSettings | None) -> tfma.EvalConfig:
         "example_weight_key": CANDIDATE_WEIGHT,
         "prediction_key": PROBABILITY,
     }
-    auc = tfma.MetricConfig(class_name="AUC", config=f'{{"name": "{AUC}", "num_thresholds": {AUC_THRESHOLDS}}}')
-    calibration = tfma.MetricConfig(class_name="Calibration", config=f'{{"name": "{CALIBRATION}"}}')
-    count = tfma.MetricConfig(class_name="WeightedExampleCount", config=f'{{"name": "{IMPRESSIONS}"}}')
+    auc = config_pb2.MetricConfig(class_name="AUC", config=f'{{"name": "{AUC}", "num_thresholds": {AUC_THRESHOLDS}}}')
+    calibration = config_pb2.MetricConfig(class_name="Calibration", config=f'{{"name": "{CALIBRATION}"}}')
+    count = config_pb2.MetricConfig(class_name="WeightedExampleCount", config=f'{{"name": "{IMPRESSIONS}"}}')
     if gate is not None:
         auc.threshold.CopyFrom(_auc_threshold(gate))
         calibration.threshold.value_threshold.lower_bound.CopyFrom(_number(gate.min_calibration))
         calibration.threshold.value_threshold.upper_bound.CopyFrom(_number(gate.max_calibration))
-    return tfma.EvalConfig(
-        model_specs=[tfma.ModelSpec(**model)],
-        slicing_specs=[tfma.SlicingSpec()],
-        metrics_specs=[tfma.MetricsSpec(metrics=[auc, calibration, count])],
+    return config_pb2.EvalConfig(
+        model_specs=[config_pb2.ModelSpec(**model)],
+        slicing_specs=[config_pb2.SlicingSpec()],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=[auc, calibration, count])],
         # A model version can only be compared with the one before when both were written with padded vectors.
-        options=tfma.Options(include_default_metrics=wrappers_pb2.BoolValue(value=False)),
+        options=config_pb2.Options(include_default_metrics=wrappers_pb2.BoolValue(value=False)),
     )
 
 
@@ -58,11 +59,11 @@ def _number(value: float) -> wrappers_pb2.DoubleValue:
     return wrappers_pb2.DoubleValue(value=value)
 
 
-def _auc_threshold(gate: GateSettings) -> tfma.MetricThreshold:
-    return tfma.MetricThreshold(
-        value_threshold=tfma.GenericValueThreshold(lower_bound=_number(gate.min_auc)),
-        change_threshold=tfma.GenericChangeThreshold(
-            direction=tfma.MetricDirection.HIGHER_IS_BETTER, absolute=_number(-gate.max_auc_drop)
+def _auc_threshold(gate: GateSettings) -> config_pb2.MetricThreshold:
+    return config_pb2.MetricThreshold(
+        value_threshold=config_pb2.GenericValueThreshold(lower_bound=_number(gate.min_auc)),
+        change_threshold=config_pb2.GenericChangeThreshold(
+            direction=config_pb2.MetricDirection.HIGHER_IS_BETTER, absolute=_number(-gate.max_auc_drop)
         ),
     )
 

@@ -55,9 +55,9 @@ def create_pipeline(
     ).with_id(EXAMPLES)
     statistics = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
     schema = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
-    validation = ExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    ).with_id(VALIDATION)
+    validation = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
+        VALIDATION
+    )
     transform = tfx.components.Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
@@ -69,6 +69,8 @@ def create_pipeline(
             **settings.transform.model_dump(mode="json"),
             "code": fingerprint("pipeline.preprocessing"),
         },
+        # StatisticsGen has looked at the raw examples already; statistics of ids would only cost time.
+        disable_statistics=True,
     ).with_id(TRANSFORM)
     transform.add_upstream_node(validation)
 

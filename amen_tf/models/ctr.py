@@ -76,6 +76,11 @@ class CtrModel(RankingModel):
             self.generator = FrozenGenerator(generator_path, spec.contract, name="generator")
             self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
 
+    @property
+    def frozen_parts(self) -> list:
+        """What an export must keep beside the model's own variables: the loaded generator."""
+        return [self.generator.loaded] if self.settings.use_flow else []
+
     def call(self, features, training=None):
         """features (see `amen_tf.features`) -> logits `[B, N]` float32: ŷ_main + c_tsp."""
         return self.score(features, training=training).logits

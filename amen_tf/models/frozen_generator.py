@@ -15,11 +15,11 @@ FLOW_SIGNATURE, ITEM_SIGNATURE = "interest_flow", "item_vectors"
 
 
 class _Exported(tf.Module):
-    """Holds the generator and its two functions for saving."""
+    """Holds the generator's variables and its two functions for saving, but not the Keras model: see `ServingModel`."""
 
     def __init__(self, generator: Generator):
         super().__init__()
-        self.generator = generator
+        self.weights = list(generator.variables)
         contract, length = generator.spec.contract, generator.spec.shape.moveline_length
 
         def moveline_spec(field):
@@ -28,7 +28,9 @@ class _Exported(tf.Module):
         def item_spec(field):
             return tf.TensorSpec((None, None), tf.int64, field)
 
-        @tf.function(input_signature=[{MOVELINE + f: moveline_spec(f) for f in contract.moveline_fields}])
+        @tf.function(
+            autograph=False, input_signature=[{MOVELINE + f: moveline_spec(f) for f in contract.moveline_fields}]
+        )
         def interest_flow(features):
             flow = generator.generate(features)
             return {
@@ -37,7 +39,7 @@ class _Exported(tf.Module):
                 VELOCITY: losses.velocity(flow.states, flow.previous),
             }
 
-        @tf.function(input_signature=[{f: item_spec(f) for f in contract.item_fields}])
+        @tf.function(autograph=False, input_signature=[{f: item_spec(f) for f in contract.item_fields}])
         def item_vectors(items):
             return {"vectors": generator.item_vectors(items)}
 

@@ -13,6 +13,7 @@ from amen_tf.layers.embedding import event_mask
 from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask
 from amen_tf.layers.request_encoder import InterestEncoder, with_prefix
 from amen_tf.models.negatives import Catalogue, corrected_scores, is_negative
+from amen_tf.models.ranking import keras_step
 from amen_tf.spec import ModelSpec
 
 
@@ -189,6 +190,7 @@ class Generator(keras.Model):
         usable_sample = tf.broadcast_to(usable_sample, tf.shape(uniform))
         return positive, tf.concat([in_batch, uniform], -1), tf.concat([usable, usable_sample], -1)
 
+    @keras_step
     def train_step(self, data):
         seed = tf.stack([tf.constant(self.spec.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         with tf.GradientTape() as tape:
@@ -197,6 +199,7 @@ class Generator(keras.Model):
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
         return self._update(terms)
 
+    @keras_step
     def test_step(self, data):
         # One fixed draw, so that epochs are compared on the same negatives.
         return self._update(self.compute_losses(data, False, tf.constant([self.spec.seed, -1], tf.int64)))

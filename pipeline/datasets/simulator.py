@@ -127,7 +127,8 @@ def simulate(sim: SimulateSettings, out_folder: str | os.PathLike, settings_file
     folder = pathlib.Path(out_folder)
     world = make_world(sim)
     block_users = _users_per_block(sim)
-    events_of = np.zeros(sim.users, np.int64)
+    # -1: a user who left no row at all, and so is not in the log.
+    events_of = np.full(sim.users, -1)
     truth_path, unfinished = folder / "truth.parquet", folder / "truth.unfinished"
     with EventWriter(folder) as events:
         with pq.ParquetWriter(unfinished, TRUTH_SCHEMA) as truth:
@@ -137,7 +138,8 @@ def simulate(sim: SimulateSettings, out_folder: str | os.PathLike, settings_file
                 table = _event_table(rows, world)
                 events.write(table)
                 truth.write_table(_truth_table(rows, table))
-                events_of += np.bincount(rows["user"][rows["label"] < 0], minlength=sim.users)
+                present = np.unique(rows["user"])
+                events_of[present] = np.bincount(rows["user"][rows["label"] < 0], minlength=sim.users)[present]
         os.replace(unfinished, truth_path)
     summary = SimSummary(
         folder=str(folder),
@@ -148,11 +150,13 @@ def simulate(sim: SimulateSettings, out_folder: str | os.PathLike, settings_file
         clicked=events.clicked,
         click_rate=events.clicked / events.impressions if events.impressions else 0.0,
         events=events.rows - events.impressions,
-        median_events_per_user=float(np.median(events_of)),
+        median_events_per_user=float(np.median(events_of[events_of >= 0])) if events.users else 0.0,
         oracle_auc=oracle_auc(folder) if 0 < events.clicked < events.impressions else None,
         seconds=round(time.monotonic() - started, 2),
     )
-    content = {"settings": sim.model_dump(), "counts": dataclasses.asdict(summary)}
+    # Only what the settings decide: the folder may be moved, and time differs from run to run.
+    counts = {name: v for name, v in dataclasses.asdict(summary).items() if name not in ("folder", "seconds")}
+    content = {"settings": sim.model_dump(), "counts": counts}
     (folder / "simulation.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     if settings_file:
         write_settings(

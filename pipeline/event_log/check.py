@@ -5,6 +5,7 @@ about 40 bytes of memory a row, whatever the texts are.
 """
 
 import collections
+import dataclasses
 import difflib
 
 import numpy as np
@@ -51,7 +52,7 @@ def require_trainable(report: LogReport) -> None:
             "`amen check` lists every broken rule; a wrong data.columns is the usual cause."
         )
     if not report.impressions:
-        raise EventLogError(f"{report.log}: {_no_impressions(report.behaviors)}")
+        raise EventLogError(f"{report.log}: {_no_impressions(report)}")
     if report.clicked in (0, report.impressions):
         label = 0 if report.clicked == 0 else 1
         raise EventLogError(
@@ -60,12 +61,12 @@ def require_trainable(report: LogReport) -> None:
         )
 
 
-def _no_impressions(behaviors: dict[str, int], impression: str = "impression") -> str:
-    near = difflib.get_close_matches(impression, behaviors, n=1, cutoff=0.6)
+def _no_impressions(report: LogReport) -> str:
+    near = difflib.get_close_matches(report.impression_behavior, report.behaviors, n=1, cutoff=0.6)
     guess = f" (`{near[0]}`?)" if near else ""
     return (
-        "no impressions, so there are no labels to learn from. Expected rows with the behavior that "
-        f"data.impression_behavior names and a label of 0 or 1; the log's behaviors are {', '.join(behaviors)}. "
+        f"no impressions, so there are no labels to learn from. Expected rows with behavior "
+        f"`{report.impression_behavior}` and a label of 0 or 1; the log's behaviors are {', '.join(report.behaviors)}. "
         f"Set data.impression_behavior{guess} or log what was shown."
     )
 
@@ -127,7 +128,7 @@ class _Tally:
         )
         bad = sum(rule.count for rule in broken)
         if not self._good:
-            return LogReport(log, files, bad, bad, broken=broken)
+            return LogReport(log, files, bad, bad, broken=broken, impression_behavior=data.impression_behavior)
         user, time, label = (np.concatenate(parts) for parts in (self._users, self._times, self._labels))
         behaviors = dict(self._counts[features.BEHAVIOR].most_common())
         as_clicks = data.impressions_as_clicks == "always" or (
@@ -162,6 +163,7 @@ class _Tally:
             distinct_times=len(np.unique(time[shown])),
             duplicates=self._good - _distinct(self._rows),
             events=int(event.sum()),
+            impression_behavior=data.impression_behavior,
             impressions_as_clicks=as_clicks,
             median_events_per_user=float(np.median(events_of)),
             users_with_one_event=float((events_of <= 1).mean()),
@@ -176,14 +178,12 @@ def _distinct(parts: list[np.ndarray]) -> int:
 
 
 def _with_warnings(report: LogReport, data: DataSettings) -> LogReport:
-    import dataclasses
-
     return dataclasses.replace(report, warnings=tuple(_warnings(report, data)))
 
 
 def _warnings(report: LogReport, data: DataSettings):
     if not report.impressions:
-        yield _no_impressions(report.behaviors, data.impression_behavior)
+        yield _no_impressions(report)
         return
     if report.clicked in (0, report.impressions):
         yield f"all impressions have label {int(report.clicked > 0)}: nothing can be learned from one class."
@@ -207,7 +207,10 @@ def _warnings(report: LogReport, data: DataSettings):
             "learn from. A longer period or more scenes would help."
         )
     if report.duplicates:
-        yield f"{report.duplicates:,} rows repeat another row exactly. They are kept: remove them if they are errors."
+        yield (
+            f"{report.duplicates:,} rows repeat another row exactly and count as one event. If they are events of "
+            "their own, give each a request_id."
+        )
     if data.impressions_as_clicks == "always" and data.click_behavior in report.behaviors:
         yield (
             f"data.impressions_as_clicks is always, but the log has {data.click_behavior} rows of its own: clicks "

@@ -40,6 +40,7 @@ class LogReport:
       distinct_times: different timestamps among impressions.
       duplicates: rows that repeat an earlier row in every column read.
       events: rows that can enter a moveline: all but impressions, and clicked impressions where they count as clicks.
+      impression_behavior: the behavior that impressions were looked for by.
       impressions_as_clicks: whether they do, as `data.impressions_as_clicks` resolves for this log.
       median_events_per_user: over all users, also those without events.
       users_with_one_event: share of users with at most one such event, 0..1.
@@ -68,6 +69,7 @@ class LogReport:
     distinct_times: int = 0
     duplicates: int = 0
     events: int = 0
+    impression_behavior: str = "impression"
     impressions_as_clicks: bool = False
     median_events_per_user: float = 0.0
     users_with_one_event: float = 0.0

@@ -41,7 +41,7 @@ def impression_time_quantiles(log: str, data: DataSettings, fractions: Sequence[
     if not len(times):
         raise EventLogError(
             f"{log}: no labelled impressions, so it cannot be split by fractions of them. "
-            "`amen check` shows the behaviors of the log; set data.impression_behavior if impressions go by another name."
+            "`amen check` shows the log's behaviors; set data.impression_behavior if impressions go by another name."
         )
     return borders(times, fractions, log)
 

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 # One line each: what the stage does for the person, in the words of the documentation.
 TITLES = {
+    "log": "start, event log checked",
     "example_gen": "ExampleGen: event log to moveline examples",
     "statistics": "StatisticsGen: statistics of the examples",
     "schema": "ImportSchemaGen: the curated schema",
@@ -94,7 +95,9 @@ class StageLines:
         """Prints the stage's line."""
         self._clear()
         took = "  cached" if cached else f"{seconds:6.1f} s"
-        self.console.print(f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{detail}[/]" if detail else ""))
+        self.console.print(
+            f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{detail}[/]" if detail else "")
+        )
 
     def failed(self, stage: str) -> None:
         """Prints the line of the stage that failed."""

@@ -64,7 +64,7 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
             metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
                 str(layout.metadata)
             ),
-            beam_pipeline_args=[f"--direct_num_workers={settings.run.beam_workers}"],
+            beam_pipeline_args=beam_arguments(settings.run.beam_workers),
         )
         results = {}
         try:
@@ -80,6 +80,22 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
     summary = Summary(prepared.settings, layout, results, time.monotonic() - begin)
     summary.write()
     summary.print(console)
+
+
+def beam_arguments(workers: int) -> list[str]:
+    """Options of Beam's direct runner.
+
+    With one worker everything runs in this process, in an order that is the same in every run.
+    """
+    mode = "in_memory" if workers == 1 else "multi_processing"
+    return [
+        f"--direct_num_workers={workers}",
+        f"--direct_running_mode={mode}",
+        # Measuring the size of every cached side input takes Beam longer than computing with them.
+        "--max_cache_memory_usage_mb=0",
+        # Any image name will do: without one TFX packs itself up for remote workers, at every stage.
+        "--sdk_container_image=local",
+    ]
 
 
 def _link(link: pathlib.Path, target: pathlib.Path) -> None:

@@ -21,7 +21,10 @@ def stage_detail(result: StageResult) -> str:
     if result.stage == "example_gen":
         report = pathlib.Path(result.outputs["examples"]) / "report.json"
         counts = json.loads(report.read_text())
-        return f"{counts['rows']:,} rows, {counts['requests']:,} requests" if "requests" in counts else ""
+        rows, splits = counts["rows"], counts["splits"]
+        aside = f" ({rows['quarantined']:,} quarantined)" if rows["quarantined"] else ""
+        sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in splits.items())
+        return f"{rows['read']:,} rows{aside}; requests: {sizes}"
     history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
     if history is None or not history.exists():
         return ""
@@ -98,7 +101,9 @@ class Summary:
     def _print_verdict(self, console: Console, figures: dict) -> None:
         gate = self.settings.gate
         change = figures["auc_change_to_last_blessed"]
-        against = "no blessed model before this one" if change is None else f"{100 * change:+.2f} pt to the last blessed"
+        against = (
+            "no blessed model before this one" if change is None else f"{100 * change:+.2f} pt to the last blessed"
+        )
         asked = f"asked: AUC at least {gate.min_auc}, drop at most {100 * gate.max_auc_drop:.1f} pt, "
         asked += f"calibration {gate.min_calibration} to {gate.max_calibration}"
         if self.verdict.blessed:

@@ -13,7 +13,7 @@ from amen_tf.features import FeatureContract
 from amen_tf.initialization import load_weights, save_weights
 from amen_tf.input import FlowFile, count_examples, requests
 from amen_tf.models.ranking import RankingModel
-from amen_tf.signatures import ServingModel
+from amen_tf.signatures import ServingModel, TransformGraph
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Watched, make_deterministic, train
 from pipeline import progress
@@ -76,8 +76,8 @@ class Stage:
 
     def export(self, model: RankingModel) -> None:
         """Writes a servable model with the Transform graph inside."""
-        layer = self.transform.transform_features_layer()
-        ServingModel(model, self.spec.contract, layer, self.width).export(self.output)
+        transform = TransformGraph(self.transform.transform_savedmodel_dir)
+        ServingModel(model, self.spec.contract, transform, self.width).export(self.output)
 
     def explain(self, model: keras.Model, history: dict) -> None:
         """Writes what made the model beside it: spec, settings, weights by name, history."""

@@ -47,6 +47,7 @@ def run_fn(fn_args) -> None:
 def _with_future(batches: tf.data.Dataset, settings: GeneratorSettings) -> tf.data.Dataset:
     """Only requests that the user followed with a positive event: the others teach nothing."""
 
+    @tf.autograph.experimental.do_not_convert
     def keep(features):
         followed = features[FUTURE + ITEM_ID][:, 0] != PAD_ID
         return {name: tf.boolean_mask(column, followed) for name, column in features.items()}

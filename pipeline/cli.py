@@ -1,0 +1,213 @@
+"""The console command `amen`: check, convert or simulate a log, run the pipeline, serve and rank.
+
+TensorFlow is imported by the commands that need it and nowhere else, so that the others answer at once.
+"""
+
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from amen_tf.config import PRESETS, DataSettings, Settings, SettingsError, SimulateSettings
+from pipeline.event_log.errors import EventLogError
+
+console = Console()
+errors = Console(stderr=True)
+
+STARTER = """\
+# Settings of a run: what is not here has its default; `amen run` writes all of them to <run>/settings.yaml.
+name: {name}
+preset: demo
+
+data:
+  log: {log}                  # a file, folder or glob of CSV or Parquet files, relative to this file
+  time_unit: seconds          # or milliseconds
+  columns: {{}}                 # your names for the log's columns, e.g. {{user_id: uid, timestamp: ts}}
+  positive_behaviors: [click, favorite, cart, purchase]
+  features: []                # further columns, e.g. {{name: position, owner: candidate, kind: categorical}}
+
+split:                        # fractions of the impressions in time order, or ISO dates
+  stage1_end: 0.5
+  train_end: 0.8
+  eval_end: 0.9
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point: a known error becomes a message and a status that is not 0, never a stack trace."""
+    try:
+        status = amen.main(args=arguments, prog_name="amen", standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        status = e.exit_code
+    except click.Abort:
+        status = 130
+    except (SettingsError, EventLogError) as e:
+        status = _fail(e)
+    except Exception as e:
+        if not _is_ours(e):
+            raise
+        status = _fail(e)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Errors of the serving room; looked up by module, so that the other commands need not import it."""
+    return any(kind.__module__.startswith("serving.") for kind in type(error).__mro__)
+
+
+def _fail(error: Exception) -> int:
+    errors.print("[red]Error:[/]", end=" ")
+    errors.print(str(error), markup=False, soft_wrap=True, highlight=False)
+    return 2
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="amen_tf")
+def amen():
+    """AMEN: from an event log to a served click-through-rate model with the Next Interest Flow."""
+
+
+@amen.command()
+@click.argument("settings", required=False, type=click.Path(path_type=pathlib.Path))
+@click.option("--preset", type=click.Choice(PRESETS), help="A ready settings file, with a simulated log.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one setting: model.dim=64.")
+def run(settings: pathlib.Path | None, preset: str | None, overrides: tuple[str, ...]):
+    """Runs the pipeline of a SETTINGS file (or of a preset) on this machine.
+
+    Finished stages are kept: the same command goes on where an earlier one ended, and a change of settings, data or
+    code re-runs what depends on it.
+    """
+    from pipeline.runners.run import run as run_settings
+
+    if (settings is None) == (preset is None):
+        raise click.UsageError("Give a settings file or --preset, one of the two. `amen init` writes a settings file.")
+    return run_settings(Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides))
+
+
+@amen.command()
+@click.argument("log")
+@click.option("--output", default="settings.yaml", show_default=True, type=click.Path(path_type=pathlib.Path))
+@click.option("--name", default="my-run", show_default=True, help="Name of the run and of its folder.")
+def init(log: str, output: pathlib.Path, name: str):
+    """Writes a first settings file for LOG."""
+    if output.exists():
+        raise click.ClickException(f"{output} exists; give another file with --output.")
+    output.write_text(STARTER.format(name=name, log=pathlib.Path(log).resolve()), encoding="utf-8")
+    Settings.load(output)
+    console.print(f"Wrote {output}. Next: amen check {log} --settings {output}; amen run {output}")
+
+
+@amen.command()
+@click.argument("log", required=False)
+@click.option("--settings", type=click.Path(path_type=pathlib.Path), help="Its data section says how to read the log.")
+@click.option("--json", "json_file", type=click.Path(path_type=pathlib.Path), help="Also write the report as JSON.")
+def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Path | None):
+    """Reports what an event LOG holds and every rule that it breaks; status 1 if there is one."""
+    from pipeline.event_log.check import check_log, print_report
+
+    data = Settings.load(settings).data if settings else DataSettings(log=log or "")
+    if log is None and data.log is None:
+        raise click.UsageError("Give a log, or --settings with data.log.")
+    report = check_log(log or data.log, data)
+    print_report(report, console)
+    if json_file:
+        json_file.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
+    return 1 if report.broken else 0
+
+
+@amen.group()
+def convert():
+    """Turns a public dataset into an event log with a settings file."""
+
+
+@convert.command()
+@click.argument("source", type=click.Path(path_type=pathlib.Path))
+@click.argument("output", type=click.Path(path_type=pathlib.Path))
+@click.option("--position/--no-position", default=True, help="Declare the display position as a feature.")
+def trivago(source: pathlib.Path, output: pathlib.Path, position: bool):
+    """RecSys Challenge 2019 (SOURCE: train.csv, a parquet of it, or their folder) -> OUTPUT folder."""
+    from pipeline.datasets import trivago as adapter
+
+    _converted(adapter.convert(source, output, position=position))
+
+
+@convert.command()
+@click.argument("source", type=click.Path(path_type=pathlib.Path))
+@click.argument("output", type=click.Path(path_type=pathlib.Path))
+def movielens(source: pathlib.Path, output: pathlib.Path):
+    """MovieLens 100K (u.data or .inter), 1M (.dat), 20M and later (.csv) -> OUTPUT folder."""
+    from pipeline.datasets import movielens as adapter
+
+    _converted(adapter.convert(source, output))
+
+
+def _converted(summary) -> None:
+    console.print(summary)
+    console.print(f"Next: amen run {summary.settings}")
+
+
+def _simulate_options(command):
+    """One option for every setting of the simulator, with its default."""
+    for name, field in reversed(SimulateSettings.model_fields.items()):
+        flag = "--" + name.replace("_", "-")
+        command = click.option(flag, name, type=field.annotation, default=field.default, show_default=True)(command)
+    return command
+
+
+@amen.command()
+@click.argument("output", type=click.Path(path_type=pathlib.Path))
+@_simulate_options
+def simulate(output: pathlib.Path, **sizes):
+    """Writes a seeded all-domain log with a known truth, and a settings file, to the folder OUTPUT."""
+    import pydantic
+
+    from pipeline.datasets.simulator import simulate as simulate_log
+
+    try:
+        settings = SimulateSettings(**sizes)
+    except pydantic.ValidationError as e:
+        faults = "; ".join(f"--{f['loc'][0]}: {f['msg']}, got {f['input']!r}" for f in e.errors())
+        raise click.UsageError(faults.replace("_", "-")) from e
+    console.print(simulate_log(settings, output, settings_file=True))
+    console.print(f"Next: amen run {output / 'settings.yaml'}")
+
+
+@amen.command()
+@click.argument("folder", type=click.Path(path_type=pathlib.Path))
+@click.option("--model", "model_name", default=None, help="Name in the URL; default: the folder's name.")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
+def serve(folder: pathlib.Path, model_name: str | None, host: str, port: int):
+    """Serves the newest version in a push FOLDER over REST, as a development double of TensorFlow Serving."""
+    from serving.local_server import serve as serve_folder
+
+    serve_folder(folder, model_name or folder.resolve().name, host, port)
+
+
+@amen.command()
+@click.argument("request_file", type=click.Path(path_type=pathlib.Path))
+@click.option("--address", default="http://127.0.0.1:8501", show_default=True, help="Of any TensorFlow Serving REST.")
+@click.option("--model", "model_name", default="amen", show_default=True)
+@click.option("--version", type=int, help="Default: the newest.")
+@click.option("--label", help="A version label such as stable.")
+@click.option("--top", type=int, help="Show the best so many only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the probabilities in candidate order, as JSON.")
+def rank(request_file, address, model_name, version, label, top, as_json):
+    """Ranks the candidates of a REQUEST_FILE (JSON: timestamp, scene, moveline, candidates) for its user."""
+    from serving.client import RankClient, format_ranking, load_request
+
+    request = load_request(request_file)
+    with RankClient(address, model_name, version=version, label=label) as client:
+        probabilities = client.rank(request)
+    if as_json:
+        click.echo(json.dumps([float(p) for p in probabilities]))
+    else:
+        console.print(format_ranking(request, probabilities, top=top))
+
+
+if __name__ == "__main__":
+    main()

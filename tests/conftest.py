@@ -1,0 +1,8 @@
+"""Common to all tests: Keras 2 is chosen and TensorFlow's start-up chatter is off before any test module imports it."""
+
+import os
+
+# Read by TensorFlow's C++ part when it is loaded: 2 keeps errors, drops the notices about CPU flags and missing GPUs.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import amen_tf  # noqa: F401  before tensorflow: importing it selects Keras 2

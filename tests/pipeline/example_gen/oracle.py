@@ -1,0 +1,122 @@
+"""The rules of the event log in plain Python, one event after the other: slow, and meant to be obviously right.
+
+In: events as dictionaries, `MovelineRules`. Out: per split a list of examples, each {raw column: list of values}.
+Shares nothing with the fast path but the contract's column names.
+"""
+
+import math
+
+from amen_tf import features
+
+
+def make_examples(events, rules, clicks_are_logged):
+    """Split name -> list of examples as dictionaries, in no particular order."""
+    by_user = {}
+    for event in _in_order(events, rules):
+        by_user.setdefault(event["user_id"], []).append(event)
+    splits = {name: [] for name in rules.split_names}
+    for history in by_user.values():
+        for split, example in _of_user(history, rules, clicks_are_logged):
+            splits[split].append(example)
+    return splits
+
+
+def _in_order(events, rules):
+    """Distinct events, by user, time, behaviour, item, category, scene, request, features, label."""
+    names = ["user_id", "timestamp", "behavior", "item_id", "category_id", "scene", "request_id"]
+    names += [f.name for f in rules.contract.declared] + ["label"]
+
+    def key(event):
+        # Missing numbers come last among their kind.
+        return tuple(
+            (isinstance(v, float) and math.isnan(v), 0 if isinstance(v, float) and math.isnan(v) else v)
+            for v in (event[name] for name in names)
+        )
+
+    distinct = {key(event): event for event in events}
+    return [distinct[k] for k in sorted(distinct)]
+
+
+def _split_of(time, rules):
+    for name, end in zip(rules.split_names, rules.split_ends, strict=True):
+        if end is None or time < end:
+            return name
+    raise AssertionError("the last split has no end")
+
+
+def _of_user(history, rules, clicks_are_logged):
+    """(split, example) of one user, whose events are given in order."""
+    data, contract = rules.data, rules.contract
+    impressions = [e for e in history if e["behavior"] == data.impression_behavior]
+    as_clicks = data.impressions_as_clicks == "always" or (
+        data.impressions_as_clicks == "auto" and not clicks_are_logged
+    )
+    acts = []
+    for event in history:
+        if event["behavior"] != data.impression_behavior:
+            acts.append(event)
+        elif as_clicks and event["label"] == 1:
+            acts.append({**event, "behavior": data.click_behavior})
+
+    groups = {}
+    for event in impressions:
+        named = event["request_id"] != ""
+        group = ("id", event["request_id"]) if named else ("at", event["scene"], event["timestamp"])
+        groups.setdefault((group, _split_of(event["timestamp"], rules)), []).append(event)
+    request_time = {id(event): min(e["timestamp"] for e in group) for group in groups.values() for event in group}
+
+    for (_, split), group in groups.items():
+        t = request_time[id(group[0])]
+        head = group[0]
+        moveline = [e for e in acts if e["timestamp"] < t][-contract.moveline_length :]
+        end = dict(zip(rules.split_names, rules.split_ends, strict=True))[split]
+        future = [
+            e
+            for e in acts
+            if e["timestamp"] >= t
+            and (end is None or e["timestamp"] < end)
+            and e["behavior"] in data.positive_behaviors
+            and e["item_id"] != ""
+        ][: contract.flow_length]
+        diff = {}
+        for prefix, label in (("diff_clicked_", 1), ("diff_unclicked_", 0)):
+            near = [e for e in impressions if e["label"] == label and t - rules.diff_window <= e["timestamp"] < t]
+            diff[prefix] = near[-1] if near else None
+        for start in range(0, len(group), data.max_candidates):
+            piece = group[start : start + data.max_candidates]
+            yield split, _example(contract, head, t, moveline, piece, future, diff, request_time)
+
+
+def _example(contract, head, t, moveline, candidates, future, diff, request_time):
+    made = {
+        "user_id": _scalar(head["user_id"]),
+        "request_id": _scalar(head["request_id"]),
+        "timestamp": [t],
+        "scene": _scalar(head["scene"]),
+        "label": [e["label"] for e in candidates],
+        "moveline_scene": [_raw(e["scene"]) for e in moveline],
+        "moveline_behavior": [_raw(e["behavior"]) for e in moveline],
+        "moveline_timestamp": [e["timestamp"] for e in moveline],
+    }
+    for field in contract.request_fields:
+        made[field] = _scalar(head[field])
+    for field in contract.candidate_fields:
+        made["candidate_" + field] = [_raw(e[field]) for e in candidates]
+    for field in contract.item_fields:
+        made["moveline_" + field] = [_raw(e[field]) for e in moveline]
+        made["future_" + field] = [_raw(e[field]) for e in future]
+        for prefix, sample in diff.items():
+            made[prefix + field] = [] if sample is None else _scalar(sample[field])
+    for prefix, sample in diff.items():
+        earlier = [] if sample is None else [e for e in moveline if e["timestamp"] < request_time[id(sample)]]
+        made[prefix + features.MOVELINE_LENGTH] = [] if sample is None else [len(earlier)]
+    return made
+
+
+def _raw(value):
+    return value.encode() if isinstance(value, str) else value
+
+
+def _scalar(value):
+    absent = value == "" or (isinstance(value, float) and math.isnan(value))
+    return [] if absent else [_raw(value)]

@@ -1,0 +1,274 @@
+"""The stage on real files: through TFX's runner with its cache, and `Do` alone for what it writes and refuses."""
+
+import csv
+import glob
+import json
+import os
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+from tfx import v1 as tfx
+from tfx.types import standard_artifacts
+from tfx_bsl.coders import example_coder
+
+from pipeline.event_log.errors import EventLogError
+from pipeline.example_gen.component import MovelineExampleGen
+from pipeline.example_gen.executor import MovelineExampleGenExecutor
+from tests.pipeline.example_gen import oracle
+from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, random_events, shown
+
+# The reader refuses times before 1990.
+START = 1_700_000_000
+BORDERS = {"stage1_end": START + 1_000, "train_end": START + 2_000, "eval_end": START + 3_000}
+
+
+def rules_of_files(**settings):
+    return make_rules(split=BORDERS, **settings)
+
+
+def make_log(rules, size=300):
+    """A random log around the borders of `rules`."""
+    # The shared logs cluster on the small borders; here they are moved to the present.
+    small = make_rules(features=[f.model_dump() for f in rules.data.features])
+    return [{**e, "timestamp": e["timestamp"] + START} for e in random_events(random.Random(3), small, size)]
+
+
+def as_file(events):
+    return [{**e, "label": "" if e["label"] < 0 else e["label"]} for e in events]
+
+
+def write_csv(path, events):
+    rows = [{k: "" if v != v else v for k, v in e.items()} for e in as_file(events)]
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_parquet(path, events):
+    rows = [{**e, "label": None if e["label"] < 0 else e["label"]} for e in events]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def do(log, rules, folder, beam_args=()):
+    """Runs the executor and returns the artifact."""
+    artifact = standard_artifacts.Examples()
+    artifact.uri = str(folder)
+    context = MovelineExampleGenExecutor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder))
+    stage = MovelineExampleGen(str(log), rules, "code")
+    MovelineExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(stage.exec_properties))
+    return artifact
+
+
+def read_examples(folder, rules):
+    """Split -> examples as dictionaries, in the order of the files."""
+    kinds = {c.name: c.kind for c in rules.contract.raw_columns}
+    made = {}
+    for split in rules.split_names:
+        files = sorted(glob.glob(f"{folder}/Split-{split}/*"))
+        records = [r.numpy() for r in tf.data.TFRecordDataset(files, compression_type="GZIP")]
+        batch = example_coder.ExamplesToRecordBatchDecoder().DecodeBatch(records)
+        # tfx_bsl cannot tell the type of a column that is empty throughout.
+        columns = {n: batch.column(i).to_pylist() for i, n in enumerate(batch.schema.names)}
+        made[split] = [{name: columns[name][row] or [] for name in kinds} for row in range(len(records))]
+    return made
+
+
+def content(folder):
+    """Relative path -> bytes of every file below a folder."""
+    found = glob.glob(f"{folder}/**", recursive=True)
+    return {os.path.relpath(p, folder): open(p, "rb").read() for p in found if os.path.isfile(p)}
+
+
+def run_pipeline(log, rules, root, code="code"):
+    """Runs the stage through TFX; returns the folders of all its examples so far."""
+    pipeline = tfx.dsl.Pipeline(
+        pipeline_name="test",
+        pipeline_root=str(root),
+        components=[MovelineExampleGen(str(log), rules, code)],
+        enable_cache=True,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(f"{root}/metadata.db"),
+    )
+    tfx.orchestration.LocalDagRunner().run(pipeline)
+    return sorted(glob.glob(f"{root}/MovelineExampleGen/examples/*"), key=lambda p: int(os.path.basename(p)))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_pipeline_writes_the_oracles_examples_and_caches_them_until_the_log_changes(tmp_path, kind):
+    rules = rules_of_files(features=FEATURES, max_candidates=3)
+    events = make_log(rules)
+    log = tmp_path / f"log.{kind}"
+    write = write_csv if kind == "csv" else write_parquet
+    write(log, events)
+    (tmp_path / "root").mkdir()
+
+    (first,) = run_pipeline(log, rules, tmp_path / "root")
+    clicks = any(e["behavior"] == "click" for e in events)
+    expected = oracle.make_examples(events, rules, clicks)
+    assert comparable(read_examples(first, rules)) == comparable(expected)
+    assert run_pipeline(log, rules, tmp_path / "root") == [first]
+
+    # An edit of the same size in the same second, which TFX's own fingerprint does not see.
+    time = os.stat(log).st_mtime_ns
+    log.write_bytes(log.read_bytes().replace(b"i1", b"i5"))
+    os.utime(log, ns=(time, time // 10**9 * 10**9 + (time + 1) % 10**9))
+    assert len(run_pipeline(log, rules, tmp_path / "root")) == 2
+
+
+def test_the_artifact_is_what_tfx_expects(tmp_path):
+    rules = rules_of_files()
+    write_csv(tmp_path / "log.csv", make_log(rules))
+    artifact = do(tmp_path / "log.csv", rules, tmp_path / "out")
+    assert json.loads(artifact.split_names) == list(rules.split_names)
+    assert artifact.get_string_custom_property("payload_format") == "FORMAT_TF_EXAMPLE"
+    assert artifact.get_string_custom_property("file_format") == "tfrecords_gzip"
+    assert sorted(os.listdir(tmp_path / "out")) == [*(f"Split-{s}" for s in sorted(rules.split_names)), "report.json"]
+    for split in rules.split_names:
+        names = [f"data_tfrecord-{n:05d}-of-00003.gz" for n in range(3)]
+        assert sorted(os.listdir(tmp_path / "out" / f"Split-{split}")) == names
+
+
+def test_the_same_bytes_on_every_run_from_one_file_or_many_in_any_order(tmp_path):
+    rules = rules_of_files(features=FEATURES)
+    events = make_log(rules)
+    write_csv(tmp_path / "log.csv", events)
+    do(tmp_path / "log.csv", rules, tmp_path / "first")
+    do(tmp_path / "log.csv", rules, tmp_path / "second")
+    expected = content(tmp_path / "first")
+    assert len(expected) == 13 and content(tmp_path / "second") == expected
+
+    random.Random(5).shuffle(events)
+    (tmp_path / "many" / "deep").mkdir(parents=True)
+    for number, start in enumerate(range(0, len(events), 90)):
+        folder = "many/deep" if number % 2 else "many"
+        write_parquet(tmp_path / folder / f"part-{number}.parquet", events[start : start + 90])
+    do(tmp_path / "many", rules, tmp_path / "third")
+    assert content(tmp_path / "third") == expected
+
+
+def test_the_number_of_shards_changes_no_example(tmp_path):
+    events = make_log(rules_of_files())
+    write_csv(tmp_path / "log.csv", events)
+    made = []
+    for shards in (1, 7):
+        rules = rules_of_files(user_shards=shards)
+        do(tmp_path / "log.csv", rules, tmp_path / f"out{shards}")
+        made.append(comparable(read_examples(tmp_path / f"out{shards}", rules)))
+    assert made[0] == made[1]
+
+
+def test_the_report_accounts_for_every_row(tmp_path):
+    rules = rules_of_files(max_candidates=1, bad_rows="quarantine")
+    log = [
+        event(START, "cart", "x"),
+        event(START, "cart", "x"),
+        event(START, "cart", "x", user=""),
+        shown(START + 10, "a", 1, request="r"),
+        shown(START + 10, "b", 0, request="r"),
+        *(shown(START + t, "c", 0, user="v", request="q") for t in (999, 1_000)),
+        shown(START + 2_000, "d", 0),
+        shown(START + 3_000, "d", 1),
+    ]
+    write_csv(tmp_path / "log.csv", log)
+    do(tmp_path / "log.csv", rules, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == {
+        "rows": {"read": 9, "quarantined": 1, "duplicates": 1, "impressions": 6, "other_events": 1},
+        "clicks_are_logged": False,
+        "impressions_enter_as_clicks": True,
+        "requests": {"total": 5, "above_limit": 1, "cut_at_border": 1},
+        "splits": {
+            "stage1": {"examples": 3, "candidates": 3, "clicked": 1, "without_history": 1},
+            "stage2": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 1},
+            "eval": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 0},
+            "test": {"examples": 1, "candidates": 1, "clicked": 1, "without_history": 0},
+        },
+    }
+    with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
+        (bad,) = csv.DictReader(file)
+    assert bad["file"] == str(tmp_path / "log.csv") and (bad["row"], bad["column"]) == ("3", "user_id")
+
+
+def test_whether_clicks_are_logged_is_asked_of_the_whole_log(tmp_path):
+    # The only click row is in another file and of another user, so most likely in another shard.
+    rules = rules_of_files()
+    (tmp_path / "log").mkdir()
+    events = [shown(START + t, f"i{t}", 1) for t in (10, 20, 1_500, 2_500, 3_500)]
+    write_csv(tmp_path / "log" / "a.csv", events)
+    do(tmp_path / "log", rules, tmp_path / "without")
+    assert read_examples(tmp_path / "without", rules)["test"][0]["moveline_behavior"] == [b"click"] * 4
+    write_csv(tmp_path / "log" / "b.csv", [event(START, "click", "x", user="another")])
+    do(tmp_path / "log", rules, tmp_path / "with")
+    assert read_examples(tmp_path / "with", rules)["test"][0]["moveline_behavior"] == []
+
+
+def bad_log(tmp_path):
+    rules = rules_of_files()
+    events = make_log(rules)
+    rows = as_file(events)
+    for n in (5, 40):
+        rows[n] = {**rows[n], "user_id": ""}
+    rows[60] = {**rows[60], "timestamp": "soon"}
+    for part, start in enumerate((0, 50)):
+        with open(tmp_path / f"part-{part}.csv", "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows[start : start + 50] if not start else rows[start:])
+    return [e for n, e in enumerate(events) if n not in (5, 40, 60)]
+
+
+def test_bad_rows_stop_the_run_with_file_row_column_and_reason(tmp_path):
+    bad_log(tmp_path)
+    with pytest.raises(EventLogError) as stopped:
+        do(tmp_path / "part-*.csv", rules_of_files(), tmp_path / "out")
+    message = str(stopped.value)
+    assert message.startswith("3 of ") and "quarantine" in message
+    assert f"{tmp_path}/part-0.csv, row 6, column `user_id`: no user" in message
+    assert f"{tmp_path}/part-1.csv, row 11, column `timestamp`: time is not a number" in message
+    assert not glob.glob(f"{tmp_path}/out/Split-*/*")
+
+
+def test_bad_rows_go_to_quarantine_and_the_others_are_used(tmp_path):
+    good = bad_log(tmp_path)
+    rules = rules_of_files(bad_rows="quarantine")
+    do(tmp_path / "part-*.csv", rules, tmp_path / "out")
+    with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
+        rows = [(os.path.basename(r["file"]), r["row"], r["column"]) for r in csv.DictReader(file)]
+    assert rows == [("part-0.csv", "6", "user_id"), ("part-0.csv", "41", "user_id"), ("part-1.csv", "11", "timestamp")]
+    expected = oracle.make_examples(good, rules, any(e["behavior"] == "click" for e in good))
+    assert comparable(read_examples(tmp_path / "out", rules)) == comparable(expected)
+
+
+def test_more_than_five_bad_rows_are_counted_not_listed(tmp_path):
+    write_csv(tmp_path / "log.csv", [event(START, user="", item=f"i{n}") for n in range(8)])
+    with pytest.raises(EventLogError, match=r"8 of 8 rows(?s:.*)\n  and 3 more\n"):
+        do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")
+
+
+def test_an_error_of_the_reader_arrives_as_it_was_raised(tmp_path):
+    (tmp_path / "log.csv").write_text("user,timestamp\nu,5\n")
+    with pytest.raises(EventLogError, match="no column for the event log column") as raised:
+        do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")
+    assert "Traceback" not in str(raised.value)
+
+
+def test_a_log_that_is_not_there(tmp_path):
+    with pytest.raises(EventLogError, match="No such event log"):
+        do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")
+    (tmp_path / "root").mkdir()
+    with pytest.raises(EventLogError, match="No such event log"):
+        run_pipeline(tmp_path / "log.csv", rules_of_files(), tmp_path / "root")
+
+
+def test_a_log_without_impressions(tmp_path):
+    write_csv(tmp_path / "log.csv", [event(START + t) for t in range(9)])
+    with pytest.raises(EventLogError, match="none of the 9 rows has the behavior 'impression'"):
+        do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")
+
+
+def test_an_empty_split_is_named_with_the_borders(tmp_path):
+    write_csv(tmp_path / "log.csv", [shown(START + t, "i", 0) for t in (10, 1_500, 3_500)])
+    with pytest.raises(EventLogError, match=r"none in eval \(requests: stage1 1, stage2 1, eval 0, test 1\)"):
+        do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx import v1 as tfx
+from tfx.components.example_validator import component
 from tfx.components.example_validator import executor as validator_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
@@ -32,7 +32,7 @@ class StrictExecutor(validator_executor.Executor):
         return result
 
 
-class ExampleValidator(tfx.components.ExampleValidator):
+class ExampleValidator(component.ExampleValidator):
     """TFX's ExampleValidator with `StrictExecutor`."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(StrictExecutor)

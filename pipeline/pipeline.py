@@ -1,9 +1,15 @@
-"""The pipeline, shared by every runner: a pure function from settings and places to a `tfx.dsl.Pipeline`."""
+"""The pipeline, shared by every runner: a pure function from settings and places to a TFX `Pipeline`."""
 
 import dataclasses
 from collections.abc import Sequence
 
-from tfx import v1 as tfx
+# Not `tfx.v1`: it imports every cloud client that TFX knows, which takes longer than all the rest.
+from tfx.components import Evaluator, StatisticsGen, Trainer, Transform
+from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
+from tfx.types import BaseChannel, Channel, standard_artifacts
 
 from amen_tf.config import Settings
 from amen_tf.features import FeatureContract
@@ -32,9 +38,9 @@ def create_pipeline(
     push_folder: str,
     metadata_connection_config=None,
     beam_pipeline_args: Sequence[str] = (),
-    baseline_model: tfx.types.BaseChannel | None = None,
+    baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Builds the pipeline; nothing is read or written.
 
     Args:
@@ -53,17 +59,19 @@ def create_pipeline(
     example_gen = MovelineExampleGen(
         log, MovelineRules.from_settings(settings), fingerprint("pipeline.example_gen.executor")
     ).with_id(EXAMPLES)
-    statistics = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
-    schema = tfx.components.ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
+    statistics = StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
+    schema = ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
     validation = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
         VALIDATION
     )
-    transform = tfx.components.Transform(
+    transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
         # The test split stays raw: no trainer can read it, and the Evaluator sends it through the exported model.
-        splits_config=tfx.proto.SplitsConfig(analyze=splits.train_splits, transform=[*splits.train_splits, EVAL_SPLIT]),
+        splits_config=transform_pb2.SplitsConfig(
+            analyze=splits.train_splits, transform=[*splits.train_splits, EVAL_SPLIT]
+        ),
         custom_config={
             "contract": contract,
             **settings.transform.model_dump(mode="json"),
@@ -71,6 +79,8 @@ def create_pipeline(
         },
         # StatisticsGen has looked at the raw examples already; statistics of ids would only cost time.
         disable_statistics=True,
+        # The cache of partial analyses pays off over many spans; for one it only costs time.
+        disable_analyzer_cache=True,
     ).with_id(TRANSFORM)
     transform.add_upstream_node(validation)
 
@@ -80,13 +90,13 @@ def create_pipeline(
             "settings": settings.model_dump(mode="json", include={"seed", "data", "transform", "model", *sections}),
             "code": fingerprint(module),
         }
-        return tfx.components.Trainer(
+        return Trainer(
             run_fn=f"{module}.run_fn",
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
             base_model=None if base_model is None else base_model.outputs["model"],
-            train_args=tfx.proto.TrainArgs(splits=train_splits),
-            eval_args=tfx.proto.EvalArgs(splits=[EVAL_SPLIT]),
+            train_args=trainer_pb2.TrainArgs(splits=train_splits),
+            eval_args=trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
             custom_config=custom_config,
         ).with_id(stage)
 
@@ -104,17 +114,17 @@ def create_pipeline(
     nodes += [generator, ctr]
 
     if baseline_model is None and resolve_baseline:
-        resolver = tfx.dsl.Resolver(
+        resolver = Resolver(
             strategy_class=LastBlessedBefore,
             candidate=ctr.outputs["model"],
-            model=tfx.dsl.Channel(type=tfx.types.standard_artifacts.Model),
-            model_blessing=tfx.dsl.Channel(type=tfx.types.standard_artifacts.ModelBlessing),
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
         ).with_id(RESOLVER)
         nodes.append(resolver)
         baseline_model = resolver.outputs["model"]
 
     def evaluator(stage: str, model, gate, against=None):
-        return tfx.components.Evaluator(
+        return Evaluator(
             examples=example_gen.outputs["examples"],
             example_splits=[TEST_SPLIT],
             model=model.outputs["model"],
@@ -126,13 +136,13 @@ def create_pipeline(
     pusher = Pusher(
         model=ctr.outputs["model"],
         model_blessing=gate.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=push_folder)
+        push_destination=pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_folder)
         ),
         custom_config={"code": fingerprint("pipeline.pusher")},
     ).with_id(PUSHER)
     nodes += [evaluator(BASELINE_EVALUATOR, baseline, None), gate, pusher]
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=settings.name,
         pipeline_root=pipeline_root,
         components=nodes,

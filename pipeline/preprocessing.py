@@ -4,6 +4,7 @@ In: the raw columns of `amen_tf.features`, all as sparse tensors. Out: the trans
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -11,10 +12,12 @@ import tensorflow_transform as tft
 from amen_tf.features import (
     AGE,
     AGE_BUCKETS,
+    BEHAVIOR,
     CANDIDATE,
     DIFF_CLICKED,
     DIFF_UNCLICKED,
     FUTURE,
+    ITEM_ID,
     LABEL,
     MOVELINE,
     MOVELINE_LENGTH,
@@ -29,6 +32,8 @@ from amen_tf.features import (
 Sparse = tf.SparseTensor
 # Quantiles to within half a percent of rank: far finer than any bucket.
 QUANTILE_ERROR = 0.005
+# So many that two users of a batch never share a hash.
+USER_HASHES = 2**62
 # Vocabularies learn from these; the diff samples and request fields hold nothing that these lack.
 LEARNED_FROM = (MOVELINE, CANDIDATE, FUTURE)
 
@@ -50,30 +55,70 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
     """
     contract = FeatureContract.from_dict(custom_config["contract"])
     ids = {**_categorical_ids(inputs, contract, custom_config), **_numeric_ids(inputs, contract)}
+    rows = inputs[TIMESTAMP].dense_shape[0]
 
-    outputs: dict[str, tf.Tensor | Sparse] = {}
-    length = contract.moveline_length
-    now = _scalar(inputs[TIMESTAMP])
-    for column in contract.moveline_columns:
-        if column.name == MOVELINE + TIMESTAMP:
-            age = now[:, tf.newaxis] - pad_left(inputs[column.name], length, 0)
-            real = pad_left(tf.sparse.map_values(tf.ones_like, inputs[column.name]), length, 0) > 0
-            outputs[MOVELINE + AGE] = tf.where(real, age_bucket(age), PAD_ID)
-        else:
-            outputs[column.name] = pad_left(ids[column.name], length, PAD_ID)
+    # The columns of a list are aligned: where its values go is worked out once.
+    moveline = Placement.right_aligned(inputs[MOVELINE + BEHAVIOR], rows, contract.moveline_length)
+    future = Placement.left_aligned(inputs[FUTURE + ITEM_ID], rows, contract.flow_length)
+    outputs: dict[str, tf.Tensor | Sparse] = {
+        column.name: moveline.place(ids[column.name])
+        for column in contract.moveline_columns
+        if column.name != MOVELINE + TIMESTAMP
+    }
+    then = moveline.place(inputs[MOVELINE + TIMESTAMP])
+    age = age_bucket(_scalar(inputs[TIMESTAMP], rows)[:, tf.newaxis] - then)
+    outputs[MOVELINE + AGE] = tf.where(outputs[MOVELINE + BEHAVIOR] != PAD_ID, age, PAD_ID)
     for column in contract.candidate_columns:
         outputs[column.name] = ids[column.name]
     outputs[LABEL] = inputs[LABEL]
     for field in contract.item_fields:
-        outputs[FUTURE + field] = _pad_right(ids[FUTURE + field], contract.flow_length)
+        outputs[FUTURE + field] = future.place(ids[FUTURE + field])
         for prefix in (DIFF_CLICKED, DIFF_UNCLICKED):
-            outputs[prefix + field] = _scalar(ids[prefix + field])
+            outputs[prefix + field] = _scalar(ids[prefix + field], rows)
     for prefix in (DIFF_CLICKED, DIFF_UNCLICKED):
-        outputs[prefix + MOVELINE_LENGTH] = _scalar(inputs[prefix + MOVELINE_LENGTH])
+        outputs[prefix + MOVELINE_LENGTH] = _scalar(inputs[prefix + MOVELINE_LENGTH], rows)
     for field in (SCENE, *contract.request_fields):
-        outputs[field] = _scalar(ids[field])
-    outputs[USER_KEY] = tf.strings.to_hash_bucket_fast(_scalar(inputs[USER_ID], ""), 2**62)
+        outputs[field] = _scalar(ids[field], rows)
+    user = tf.sparse.map_values(tf.strings.to_hash_bucket_fast, inputs[USER_ID], USER_HASHES)
+    outputs[USER_KEY] = _scalar(user, rows)
     return outputs
+
+
+class Placement(NamedTuple):
+    """Where the values of aligned list columns go in a dense `[B, length]`.
+
+    Attributes:
+      kept: `[values]` bool, False for values beyond `length`.
+      target: `[kept values, 2]` int64, row and place of those that are kept.
+      shape: of the result.
+    """
+
+    kept: tf.Tensor
+    target: tf.Tensor
+    shape: tuple[tf.Tensor, int]
+
+    @classmethod
+    def right_aligned(cls, like: Sparse, rows: tf.Tensor, length: int) -> "Placement":
+        """The last `length` values of each row, so that the newest lies at `length - 1`."""
+        row = like.indices[:, 0]
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(row), row, rows)
+        place = like.indices[:, 1] + length - tf.gather(counts, row)
+        return cls._of(row, place, place >= 0, rows, length)
+
+    @classmethod
+    def left_aligned(cls, like: Sparse, rows: tf.Tensor, length: int) -> "Placement":
+        """The first `length` values of each row."""
+        row, place = like.indices[:, 0], like.indices[:, 1]
+        return cls._of(row, place, place < length, rows, length)
+
+    @classmethod
+    def _of(cls, row, place, kept, rows, length) -> "Placement":
+        return cls(kept, tf.boolean_mask(tf.stack([row, place], 1), kept), (rows, length))
+
+    def place(self, column: Sparse) -> tf.Tensor:
+        """A column that is aligned with the one that this was made of -> dense `[B, length]` int64, 0 at padding."""
+        dense = tf.scatter_nd(self.target, tf.boolean_mask(column.values, self.kept), tf.stack(self.shape))
+        return tf.ensure_shape(dense, (None, self.shape[1]))
 
 
 def age_bucket(seconds: tf.Tensor) -> tf.Tensor:
@@ -82,24 +127,9 @@ def age_bucket(seconds: tf.Tensor) -> tf.Tensor:
     return 1 + tf.minimum(tf.cast(tf.floor(log), tf.int64), AGE_BUCKETS - 1)
 
 
-def pad_left(values: Sparse, length: int, fill) -> tf.Tensor:
-    """Sparse `[B, any]` -> `[B, length]`: the last `length` values of every row, right-aligned."""
-    ragged = tf.RaggedTensor.from_sparse(values)[:, -length:]
-    dense = ragged.to_tensor(fill, shape=(None, length))
-    shift = length - ragged.row_lengths()
-    index = tf.range(length, dtype=tf.int64)[tf.newaxis] - shift[:, tf.newaxis]
-    moved = tf.gather(dense, tf.maximum(index, 0), batch_dims=1)
-    return tf.ensure_shape(tf.where(index >= 0, moved, tf.cast(fill, moved.dtype)), (None, length))
-
-
-def _pad_right(values: Sparse, length: int) -> tf.Tensor:
-    ragged = tf.RaggedTensor.from_sparse(values)[:, :length]
-    return tf.ensure_shape(ragged.to_tensor(PAD_ID, shape=(None, length)), (None, length))
-
-
-def _scalar(values: Sparse, fill=0) -> tf.Tensor:
-    """The first value of every row, `fill` where there is none: `[B]`."""
-    return tf.RaggedTensor.from_sparse(values)[:, :1].to_tensor(fill, shape=(None, 1))[:, 0]
+def _scalar(values: Sparse, rows: tf.Tensor) -> tf.Tensor:
+    """The value of every row, 0 where there is none: `[B]`. Rows have one value at most, as the schema demands."""
+    return tf.ensure_shape(tf.scatter_nd(values.indices[:, :1], values.values, rows[tf.newaxis]), (None,))
 
 
 def _categorical_ids(inputs, contract: FeatureContract, config) -> dict[str, Sparse]:
@@ -112,7 +142,7 @@ def _categorical_ids(inputs, contract: FeatureContract, config) -> dict[str, Spa
         vocabulary = tft.vocabulary(
             tf.boolean_mask(values, values != ""),
             top_k=config["max_words"],
-            frequency_threshold=config["min_frequency"],
+            frequency_threshold=config["min_frequency"] if config["min_frequency"] > 1 else None,
             vocab_filename=meaning,
         )
         oov = config["oov_buckets"]

@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import time
 
-from tfx import v1 as tfx
+from tfx.components.pusher import component
 from tfx.components.pusher import executor as pusher_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
@@ -38,7 +38,7 @@ class AtomicExecutor(pusher_executor.Executor):
         self._MarkPushed(pushed, pushed_destination=str(base / version), pushed_version=version)
 
 
-class Pusher(tfx.components.Pusher):
+class Pusher(component.Pusher):
     """TFX's Pusher with `AtomicExecutor`; the destination must be a file system."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AtomicExecutor)

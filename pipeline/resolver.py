@@ -1,10 +1,10 @@
 """Which model the gate compares with: the last one blessed before the candidate."""
 
-from tfx import v1 as tfx
 from tfx.components.evaluator import constants
+from tfx.dsl.components.common import resolver
 
 
-class LastBlessedBefore(tfx.dsl.experimental.ResolverStrategy):
+class LastBlessedBefore(resolver.ResolverStrategy):
     """Resolves `model` to the newest blessed model that is older than `candidate`; to nothing if there is none.
 
     TFX's LatestBlessedModelStrategy would find the candidate itself when a run is repeated: the gate would then

@@ -17,7 +17,7 @@ class MatchFeatures(keras.layers.Layer):
     """
 
     def __init__(self, fields: tuple[str, ...], **kwargs):
-        super().__init__(trainable=False, **kwargs)
+        super().__init__(**kwargs)
         self.fields = tuple(fields)
 
     def call(self, targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor]):

@@ -39,7 +39,7 @@ class CodedColumn:
             return cls(rank[coded.indices.to_numpy(zero_copy_only=False)], values.take(pa.array(order)))
         numbers = column.to_numpy()
         if pa.types.is_floating(column.type):
-            # -0.0 and 0.0 are one value to every reader, and must be one here for duplicates to be found.
+            # -0.0 and 0.0 are equal: which of the two is kept must not depend on the order of the rows.
             numbers = numbers + numbers.dtype.type(0)
         values, codes = np.unique(numbers, return_inverse=True)
         return cls(codes.astype(np.int32).reshape(-1), pa.array(values, column.type))

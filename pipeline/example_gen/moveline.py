@@ -147,7 +147,8 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
 class _Clock:
     """Moments of users on one ascending axis, so that one binary search answers "before t, same user".
 
-    A moment is user * (distinct times + 1) + number of distinct times before it: dense, so it cannot overflow.
+    A moment is user * distinct times + number of distinct times before it: dense, so it cannot overflow. The moment
+    after a user's last is the next user's first, which "strictly before" takes for either.
     """
 
     def __init__(self, user: CodedColumn, time: CodedColumn):
@@ -157,7 +158,7 @@ class _Clock:
         self.of_row = self.moment(self.user, self.time_code)
 
     def moment(self, user: np.ndarray, time_code: np.ndarray | int) -> np.ndarray:
-        return user * (len(self.times) + 1) + time_code
+        return user * len(self.times) + time_code
 
     def before(self, rows: np.ndarray, moment: np.ndarray) -> np.ndarray:
         """How many of these rows (ascending) lie strictly before each moment, earlier users included."""

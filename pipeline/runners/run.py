@@ -41,7 +41,7 @@ def run(settings: Settings) -> int:
 
 def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> None:
     # TensorFlow and TFX are imported here, once their noise goes to the log file.
-    from tfx import v1 as tfx
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
     from amen_tf.features import FeatureContract
     from pipeline.pipeline import create_pipeline
@@ -61,9 +61,7 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
             log=prepared.log,
             schema_file=write_schema(contract, layout.schema),
             push_folder=str(layout.push),
-            metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-                str(layout.metadata)
-            ),
+            metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
             beam_pipeline_args=beam_arguments(settings.run.beam_workers),
         )
         results = {}

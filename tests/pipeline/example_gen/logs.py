@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from amen_tf.config import Settings
 from pipeline.event_log.schema import canonical_schema
-from pipeline.example_gen.moveline import build_examples
+from pipeline.example_gen.moveline import Plan, build_examples, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
 # Borders of most tests: stage1 < 1000 <= stage2 < 2000 <= eval < 3000 <= test.
@@ -69,6 +69,16 @@ def examples(events, rules, clicks_are_logged=None) -> dict[str, list[dict]]:
         )
         for split, batch in built.items()
     }
+
+
+def only(splits: dict[str, list[dict]], split: str = "stage1") -> dict:
+    """The one example of a split, when no other split has any."""
+    assert {name: len(made) for name, made in splits.items() if made} == {split: 1}
+    return splits[split][0]
+
+
+def plan_of(events, rules, clicks_are_logged=True) -> Plan:
+    return make_plan(to_table(events, rules), rules, clicks_are_logged)
 
 
 def comparable(splits: dict[str, list[dict]]) -> dict[str, list[str]]:

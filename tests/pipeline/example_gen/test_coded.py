@@ -21,6 +21,7 @@ def test_codes_ascend_with_the_values():
 def test_numbers_with_nan_last_and_one_zero():
     made = column([2.0, np.nan, -0.0, np.nan, 0.0, -1.0], pa.float32())
     assert made.codes.tolist() == [2, 3, 1, 3, 1, 0]
+    assert not np.signbit(made.values[1].as_py())
     assert made.present().tolist() == [True, False, True, False, True, True]
 
 

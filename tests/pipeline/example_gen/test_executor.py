@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
-from tfx import v1 as tfx
+from tfx.orchestration import metadata, pipeline
+from tfx.orchestration.local import local_dag_runner
 from tfx.types import standard_artifacts
 from tfx_bsl.coders import example_coder
 
@@ -85,14 +86,14 @@ def content(folder):
 
 def run_pipeline(log, rules, root, code="code"):
     """Runs the stage through TFX; returns the folders of all its examples so far."""
-    pipeline = tfx.dsl.Pipeline(
+    stages = pipeline.Pipeline(
         pipeline_name="test",
         pipeline_root=str(root),
         components=[MovelineExampleGen(str(log), rules, code)],
         enable_cache=True,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(f"{root}/metadata.db"),
+        metadata_connection_config=metadata.sqlite_metadata_connection_config(f"{root}/metadata.db"),
     )
-    tfx.orchestration.LocalDagRunner().run(pipeline)
+    local_dag_runner.LocalDagRunner().run(stages)
     return sorted(glob.glob(f"{root}/MovelineExampleGen/examples/*"), key=lambda p: int(os.path.basename(p)))
 
 

@@ -1,0 +1,145 @@
+"""Every layer of the package through the harness; a layer that is not listed here fails a test."""
+
+import importlib
+import pkgutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras as keras
+
+import amen_tf.layers
+from amen_tf.features import BEHAVIOR, MOVELINE
+from amen_tf.layers.calibration import CalibrationNet
+from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
+from amen_tf.layers.interest_flow_decoder import CausalAttention, DecoderBlock, InterestFlowDecoder, causal_mask
+from amen_tf.layers.match_features import MatchFeatures
+from amen_tf.layers.merge_mlp import MergeMLP
+from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
+from amen_tf.layers.semantic_alignment import SemanticAlignment
+from amen_tf.layers.target_attention import TargetAttention
+from amen_tf.models.generator import FlowTokens
+from tests.amen_tf import batches
+from tests.amen_tf.layers import harness
+from tests.amen_tf.layers.harness import Case
+
+B, N, L, T, H, D = 6, 4, 7, 3, 2, 8
+SPEC = batches.spec()
+FEATURES = batches.batch(SPEC)
+EMPTY = {name: tf.zeros_like(column) for name, column in FEATURES.items()}
+
+
+def noise(*shape):
+    return tf.constant(np.random.default_rng(len(shape)).normal(size=shape), tf.float32)
+
+
+def moveline(features):
+    return with_prefix(features, MOVELINE, SPEC.contract.moveline_fields)
+
+
+def items(features):
+    return with_prefix(features, "candidate_", SPEC.contract.item_fields)
+
+
+def make_events():
+    table = ItemEmbedding(SPEC.item_sizes, D, 0.3, seed=1)
+    return EventEmbedding(table, length=L, std=0.3, seed=9, **SPEC.event_sizes)
+
+
+REAL = FEATURES[MOVELINE + BEHAVIOR] != 0
+NOTHING = tf.zeros_like(REAL)
+
+CASES = {
+    IdEmbedding: Case(
+        lambda: IdEmbedding(50, D, 0.3, 1, unseen=2), (FEATURES["candidate_item_id"],), (EMPTY["candidate_item_id"],)
+    ),
+    ItemEmbedding: Case(
+        lambda: ItemEmbedding(SPEC.item_sizes, D, 0.3, 1, unseen=2), (items(FEATURES),), (items(EMPTY),)
+    ),
+    EventEmbedding: Case(make_events, (moveline(FEATURES),), (moveline(EMPTY),)),
+    InterestEncoder: Case(lambda: InterestEncoder(SPEC), (FEATURES,), (EMPTY,)),
+    SideEmbedding: Case(
+        lambda: SideEmbedding({"scene": 5, "device": 4}, 0.3, 1), (FEATURES, noise(B, 1)), (EMPTY, noise(B, 1))
+    ),
+    MatchFeatures: Case(
+        lambda: MatchFeatures(("item_id", "category_id")),
+        (items(FEATURES), moveline(FEATURES)),
+        (items(EMPTY), moveline(EMPTY)),
+    ),
+    MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3))),
+    TargetAttention: Case(
+        lambda: TargetAttention(H, D, 3),
+        (noise(B, N, D), noise(B, L, D), REAL),
+        (noise(B, N, D), noise(B, L, D), NOTHING),
+    ),
+    SemanticAlignment: Case(lambda: SemanticAlignment(H, D, 3), (noise(B, N, D), noise(B, T, D))),
+    CalibrationNet: Case(
+        lambda: CalibrationNet(H, D, 6, 3),
+        (noise(B, N, D), noise(B, L, D), REAL),
+        (noise(B, N, D), noise(B, L, D), NOTHING),
+    ),
+    CausalAttention: Case(
+        lambda: CausalAttention(H, D, 3), (noise(B, L, D), causal_mask(REAL)), (noise(B, L, D), causal_mask(NOTHING))
+    ),
+    DecoderBlock: Case(
+        lambda: DecoderBlock(H, D, 0.1, 3), (noise(B, L, D), causal_mask(REAL)), (noise(B, L, D), causal_mask(NOTHING))
+    ),
+    # Zero vectors stand at padding, where a state has no length to be scaled to 1.
+    InterestFlowDecoder: Case(
+        lambda: InterestFlowDecoder(2, H, D, 0.1, 3),
+        (noise(B, L, D), causal_mask(REAL)),
+        (tf.zeros((B, L, D)), causal_mask(NOTHING)),
+    ),
+    FlowTokens: Case(lambda: FlowTokens(T, D, 0.3, 3), (noise(B, T - 1, D),)),
+}
+
+
+def named(cases):
+    return pytest.mark.parametrize("case", cases.values(), ids=[layer.__name__ for layer in cases])
+
+
+def test_no_layer_is_left_out():
+    modules = [
+        importlib.import_module(m.name) for m in pkgutil.iter_modules(amen_tf.layers.__path__, "amen_tf.layers.")
+    ]
+    found = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, keras.layers.Layer) and value.__module__ == module.__name__
+    }
+    assert len(found) >= 13
+    assert found <= set(CASES)
+
+
+@named(CASES)
+def test_graph_equals_eager(case):
+    harness.check_graph(case)
+
+
+@named(CASES)
+def test_saved_weights_give_the_same_results(case, tmp_path):
+    harness.check_save(case, tmp_path / "weights.npz")
+
+
+@named({layer: case for layer, case in CASES.items() if "get_config" in vars(layer)})
+def test_config_round_trips(case):
+    harness.check_config(case)
+
+
+@named({layer: case for layer, case in CASES.items() if case.masked is not None})
+def test_fully_masked_is_finite(case):
+    harness.check_masked(case)
+
+
+@named(CASES)
+def test_same_seed_same_first_weights(case):
+    one, other = case.make(), case.make()
+    harness.assert_equal(one(*case.inputs), other(*case.inputs))
+
+
+def test_initializer_config_round_trips():
+    one = NormalBelowZeros(rows=3, std=0.5, seed=4)
+    again = NormalBelowZeros.from_config(one.get_config())
+    assert again.get_config() == one.get_config() == {"rows": 3, "std": 0.5, "seed": 4}
+    np.testing.assert_array_equal(one((6, 2)), again((6, 2)))

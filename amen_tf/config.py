@@ -5,19 +5,15 @@ model. Unknown keys are errors that name the nearest valid key.
 """
 
 import datetime as dt
-import difflib
-import importlib.resources
 import pathlib
 from typing import Any, Literal
 
 import pydantic
 import yaml
 
-PRESETS = ("smoke", "demo", "paper")
+from amen_tf.config_reading import PRESETS, SettingsError, explain, from_override, merged, over_preset
 
-
-class SettingsError(ValueError):
-    """A settings file that cannot be used; the message lists every fault with its key."""
+__all__ = ["PRESETS", "Settings", "SettingsError"]
 
 
 class Section(pydantic.BaseModel):
@@ -183,9 +179,9 @@ class ModelSettings(Section):
 class TrainerSettings(Section):
     """One trainer's optimisation. Sizes count requests, not impressions."""
 
-    epochs: int = pydantic.Field(3, ge=1)
+    epochs: int = pydantic.Field(5, ge=1)
     batch_size: int = pydantic.Field(128, ge=1)
-    learning_rate: float = pydantic.Field(1e-3, gt=0)
+    learning_rate: float = pydantic.Field(2e-3, gt=0)
     weight_decay: float = pydantic.Field(1e-5, ge=0)
     patience: int = pydantic.Field(1, ge=1)
     max_steps: int | None = pydantic.Field(None, ge=1)
@@ -281,84 +277,19 @@ class Settings(Section):
         """Validates a mapping as read from YAML; `source` is named in error messages."""
         if not isinstance(content, dict):
             raise SettingsError(f"{source}: expected a mapping of settings, got {type(content).__name__}.")
+        for override in overrides:
+            content = merged(content, from_override(override))
         preset = content.get("preset")
         if preset is not None:
             if preset not in PRESETS:
                 raise SettingsError(f"{source}: preset: expected one of {', '.join(PRESETS)}, got {preset!r}.")
-            content = _merge(_preset(preset), content)
-        for override in overrides:
-            content = _merge(content, _override(override))
+            content = over_preset(preset, content)
         try:
             return cls.model_validate(content)
         except pydantic.ValidationError as e:
-            faults = "\n".join(f"  {_fault(cls, fault)}" for fault in e.errors())
+            faults = "\n".join(f"  {explain(cls, fault)}" for fault in e.errors())
             raise SettingsError(f"{source} has settings that cannot be used:\n{faults}") from e
 
     def to_yaml(self) -> str:
         """The full settings, defaults included, as YAML that `load` reads back to an equal object."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def _preset(name: str) -> dict:
-    text = importlib.resources.files("amen_tf").joinpath("presets", f"{name}.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
-
-
-def _merge(under: dict, over: dict) -> dict:
-    """`over` wins key by key. A data source in `over` replaces the other kind of source in `under`."""
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
-    if "log" in over and over["log"] is not None and "simulate" not in over:
-        merged.pop("simulate", None)
-    if "simulate" in over and over["simulate"] is not None and "log" not in over:
-        merged.pop("log", None)
-    return merged
-
-
-def _override(text: str) -> dict:
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise SettingsError(f"--set {text}: expected section.key=value, for instance model.dim=64.")
-    content: Any = yaml.safe_load(value)
-    for part in reversed(key.strip().split(".")):
-        content = {part: content}
-    return content
-
-
-def _fault(root: type[pydantic.BaseModel], fault: Any) -> str:
-    key = ".".join(str(part) for part in fault["loc"]) or "settings"
-    if fault["type"] == "extra_forbidden":
-        section = _section_at(root, fault["loc"][:-1])
-        names = list(section.model_fields) if section else []
-        near = difflib.get_close_matches(str(fault["loc"][-1]), names, n=1, cutoff=0.5)
-        hint = f"did you mean `{near[0]}`?" if near else f"valid here: {', '.join(names)}"
-        return f"{key}: unknown key; {hint}"
-    got = "" if fault["type"] in ("missing", "value_error") else f", got {fault.get('input')!r}"
-    return f"{key}: {fault['msg']}{got}"
-
-
-def _section_at(root: type[pydantic.BaseModel], loc: tuple) -> type[pydantic.BaseModel] | None:
-    """The section class that a location in an error points into, looking through Optional and tuple types."""
-    section: Any = root
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        field = section.model_fields.get(part)
-        if field is None:
-            return None
-        section = _section_of(field.annotation)
-        if section is None:
-            return None
-    return section
-
-
-def _section_of(annotation: Any) -> type[pydantic.BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _section_of(inner)
-        if found is not None:
-            return found
-    return None

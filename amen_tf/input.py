@@ -94,7 +94,6 @@ def requests(
     feature_spec: Mapping,
     batch_size: int,
     *,
-    width: int,
     shuffle_seed: int | None = None,
     flows: FlowFile | None = None,
 ) -> tf.data.Dataset:
@@ -103,8 +102,7 @@ def requests(
     Args:
       patterns: globs of gzipped TFRecords of transformed tf.Examples; files are read in sorted order.
       feature_spec: of `tft.TFTransformOutput.transformed_feature_spec()`.
-      batch_size: requests per batch; the last batch may be smaller.
-      width: N, the most candidates that a request of the run can have.
+      batch_size: requests per batch; the last batch may be smaller. N is the most candidates in the batch.
       shuffle_seed: shuffles anew each epoch, the same way in every run; None keeps the order.
       flows: the generator's outputs for these very requests, to be added to the features.
     """
@@ -116,7 +114,7 @@ def requests(
 
     @tf.autograph.experimental.do_not_convert
     def parse(serialized, rows=None):
-        features = densify(tf.io.parse_example(serialized, feature_spec), width)
+        features = densify(tf.io.parse_example(serialized, feature_spec))
         return features if rows is None else {**features, **flows.decode(rows)}
 
     return records.batch(batch_size).map(parse, tf.data.AUTOTUNE, deterministic=True).prefetch(2)

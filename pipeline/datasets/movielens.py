@@ -64,7 +64,7 @@ def convert(in_path: str | os.PathLike, out_folder: str | os.PathLike, like_from
             "positive_behaviors": ["like"],
             # Every rating has an event of its own; its impression must not enter the moveline a second time.
             "impressions_as_clicks": "never",
-            "max_candidates": 8,
+            "max_candidates": 1,
             "features": [
                 {"name": name, "owner": "user", "kind": "numeric" if name == "age" else "categorical"}
                 for name in (users.column_names[1:] if users is not None else [])

@@ -53,7 +53,7 @@ class Stage:
         """Batches of the requests in `files`, see `amen_tf.input.requests`."""
         spec = self.transform.transformed_feature_spec()
         seed = self.spec.seed if shuffle else None
-        return requests(files, spec, batch_size, width=self.width, shuffle_seed=seed, flows=flows)
+        return requests(files, spec, batch_size, shuffle_seed=seed, flows=flows)
 
     def train(
         self,

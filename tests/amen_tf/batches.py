@@ -1,4 +1,6 @@
-"""Random batches of transformed features, for tests of layers and models."""
+"""Random batches of transformed features, for tests of layers and models, and ways to change them."""
+
+import dataclasses
 
 import numpy as np
 import tensorflow as tf
@@ -7,6 +9,7 @@ from amen_tf.config import ModelSettings
 from amen_tf.features import (
     AGE,
     AGE_BUCKETS,
+    BEHAVIOR,
     CANDIDATE,
     CANDIDATE_MASK,
     DIFF_CLICKED,
@@ -41,12 +44,12 @@ SIZES = {
 }
 
 
-def spec(length: int = 7, flow: int = 3, dropout: float = 0.0) -> ModelSpec:
+def spec(length: int = 7, flow: int = 3, dropout: float = 0.0, seed: int = 5) -> ModelSpec:
     """A small model: L=7, T=3, H=2, d=8."""
     shape = ModelSettings(
         moveline_length=length, flow_length=flow, heads=2, dim=8, hidden_units=(16, 8), dropout=dropout
     )
-    return ModelSpec(FeatureContract(length, flow, DECLARED), dict(SIZES), shape, seed=5)
+    return ModelSpec(FeatureContract(length, flow, DECLARED), dict(SIZES), shape, seed=seed)
 
 
 def batch(spec: ModelSpec, rows: int = 6, candidates: int = 4, seed: int = 0) -> dict[str, tf.Tensor]:
@@ -87,3 +90,69 @@ def catalogue(spec: ModelSpec, seed: int = 0) -> Catalogue:
     fields = {f: rng.integers(1, spec.sizes[f], count).astype(np.int64) for f in spec.contract.item_fields}
     fields["item_id"] = np.arange(1, count + 1, dtype=np.int64)
     return Catalogue(fields, rng.dirichlet(np.ones(count + 1)).astype(np.float32))
+
+
+def is_candidate_column(name: str) -> bool:
+    """Whether a column holds one value for each candidate: `[B, N]`."""
+    return name == LABEL or name.startswith(CANDIDATE)
+
+
+def pick(features: dict[str, tf.Tensor], places: list[int]) -> dict[str, tf.Tensor]:
+    """The same requests with the candidates at `places`, in that order."""
+    return {n: tf.gather(c, places, axis=1) if is_candidate_column(n) else c for n, c in features.items()}
+
+
+def rows(features: dict[str, tf.Tensor], numbers: list[int]) -> dict[str, tf.Tensor]:
+    """Only the requests of these numbers."""
+    return {name: tf.gather(column, numbers) for name, column in features.items()}
+
+
+def garble(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Puts ids where a mask says that there is nothing; what says so (behaviour, candidate mask) stays."""
+    event, candidate = features[MOVELINE + BEHAVIOR] != 0, features[CANDIDATE_MASK]
+    result = dict(features)
+    for name, column in features.items():
+        if name.startswith(MOVELINE) and name != MOVELINE + BEHAVIOR:
+            result[name] = tf.where(event, column, tf.ones_like(column))
+        elif is_candidate_column(name) and name != CANDIDATE_MASK:
+            result[name] = tf.where(candidate, column, tf.ones_like(column))
+    return result
+
+
+def without_history(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The same requests with empty movelines."""
+    return {name: tf.zeros_like(column) if name.startswith(MOVELINE) else column for name, column in features.items()}
+
+
+def feature_spec(spec: ModelSpec) -> dict:
+    """How Transform's examples are parsed: candidates and label are lists of any length, all others of fixed shape."""
+    contract = spec.contract
+    lists = [CANDIDATE + field for field in contract.candidate_fields] + [LABEL]
+    fixed = {MOVELINE + field: contract.moveline_length for field in contract.moveline_fields}
+    fixed |= {FUTURE + field: contract.flow_length for field in contract.item_fields}
+    single = [SCENE, USER_KEY, *contract.request_fields]
+    for prefix in (DIFF_CLICKED, DIFF_UNCLICKED):
+        single += [prefix + field for field in (*contract.item_fields, MOVELINE_LENGTH)]
+    return (
+        {name: tf.io.VarLenFeature(tf.int64) for name in lists}
+        | {name: tf.io.FixedLenFeature((length,), tf.int64) for name, length in fixed.items()}
+        | {name: tf.io.FixedLenFeature((), tf.int64) for name in single}
+    )
+
+
+def write_examples(path: str, features: dict[str, tf.Tensor]) -> None:
+    """Writes requests as Transform does: gzipped TFRecords, candidates without their padding."""
+    mask = features[CANDIDATE_MASK].numpy()
+    columns = {name: column.numpy() for name, column in features.items() if name != CANDIDATE_MASK}
+    with tf.io.TFRecordWriter(str(path), tf.io.TFRecordOptions(compression_type="GZIP")) as writer:
+        for row in range(len(mask)):
+            example = tf.train.Example()
+            for name, column in columns.items():
+                values = column[row][mask[row]] if is_candidate_column(name) else column[row]
+                example.features.feature[name].int64_list.value.extend(np.ravel(values).astype(np.int64))
+            writer.write(example.SerializeToString())
+
+
+def reseeded(spec: ModelSpec, seed: int) -> ModelSpec:
+    """The same model with other first weights."""
+    return dataclasses.replace(spec, seed=seed)

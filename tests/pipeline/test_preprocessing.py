@@ -1,6 +1,6 @@
 """The Transform graph on requests written by hand: analysed on training requests, then applied to others.
 
-Raw requests go in as serialized tf.Examples and leave through the saved graph, which is the way of every exported model.
+Raw requests go in as serialized tf.Examples and leave through the saved graph, as in every exported model.
 """
 
 import dataclasses
@@ -30,9 +30,7 @@ CONTRACT = FeatureContract(
     (
         Feature("brand", "item", "categorical"),
         Feature("cost", "item", "numeric", buckets=4),
-        Feature("price", "candidate", "numeric", buckets=4),
         Feature("segment", "user", "categorical"),
-        Feature("budget", "context", "numeric", buckets=2),
         Feature("unknown", "context", "numeric", buckets=3),
     ),
 )
@@ -56,7 +54,6 @@ def request(candidates, *, user="u", scene="feed", moveline=(), future=(), **oth
         "moveline_behavior": ("click", moveline),
         **{f"{p}_{f}": (fill, rows) for p, rows in (("moveline", moveline), ("candidate", candidates),
            ("future", future)) for f, fill in (("category_id", ""), ("brand", ""), ("cost", math.nan))},
-        "candidate_price": (math.nan, candidates),
     }  # fmt: skip
     columns |= {name: [value] * len(rows) for name, (value, rows) in filler.items()}
     return columns | other
@@ -64,13 +61,12 @@ def request(candidates, *, user="u", scene="feed", moveline=(), future=(), **oth
 
 # Items by frequency over moveline, candidates and futures: a 5, b 4, c 3, d 2, e 1; ids follow that order.
 TRAINING = [
-    request(["a", "b", "c", "d"], moveline=[("a", 9), ("b", 5)], future=["c"], segment=["gold"], budget=[10.0],
-            candidate_price=[1.0, 2.0, 3.0, 4.0], candidate_cost=[1.0, 1.0, 2.0, 2.0],
+    request(["a", "b", "c", "d"], moveline=[("a", 9), ("b", 5)], future=["c"], segment=["gold"],
             # Costs of movelines repeat and must not move the boundaries, which candidates alone decide.
-            moveline_cost=[500.0, 500.0], candidate_brand=["x", "x", "y", ""]),
-    request(["a", "b", "c", "d"], moveline=[("a", 9)], future=["b", "a"], segment=["gold"], budget=[20.0],
-            candidate_price=[5.0, 6.0, 7.0, 8.0], candidate_cost=[3.0, 3.0, 4.0, 4.0], scene="search"),
-    request(["e"], user="v", segment=["blue"], budget=[math.nan]),
+            candidate_cost=[1.0, 2.0, 3.0, 4.0], moveline_cost=[500.0, 500.0], candidate_brand=["x", "x", "y", ""]),
+    request(["a", "b", "c", "d"], moveline=[("a", 9)], future=["b", "a"], segment=["gold"],
+            candidate_cost=[5.0, 6.0, 7.0, 8.0], scene="search"),
+    request(["e"], user="v", segment=["blue"], unknown=[math.nan]),
     # A user and a context of whom nothing is declared.
     request([""], user="w"),
 ]  # fmt: skip
@@ -174,9 +170,7 @@ def test_movelines_are_padded_on_the_left_and_keep_the_newest(transform):
 
 def test_an_event_without_an_item_keeps_its_place(transform):
     # A search carries no item; its scene, behaviour and age must not slide under another event's item.
-    made = transform(
-        request(["a"], moveline=[("a", 60), ("", 4), ("b", 2)], moveline_scene=["feed", "search", "feed"])
-    )
+    made = transform(request(["a"], moveline=[("a", 60), ("", 4), ("b", 2)], moveline_scene=["feed", "search", "feed"]))
     np.testing.assert_array_equal(made["moveline_item_id"], [[3, 0, 4]])
     np.testing.assert_array_equal(made["moveline_scene"], [[FIRST_WORD, FIRST_WORD + 1, FIRST_WORD]])
     np.testing.assert_array_equal(made["moveline_age"], [[12, 5, 3]])
@@ -211,31 +205,20 @@ def test_absent_diff_samples_are_zero(transform):
 
 
 def test_numbers_go_to_quantile_buckets_and_missing_ones_to_zero(transform):
-    prices = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, -100.0, 100.0, math.nan]
-    made = transform(request(["a"] * len(prices), candidate_price=prices))
-    # Eight prices seen once each in four buckets: two a bucket; beyond them the outermost bucket.
-    assert made["candidate_price"] == [[1, 1, 2, 2, 3, 3, 4, 4, 1, 4, 0]]
-
-
-def test_numbers_of_items_are_cut_as_the_candidates_are(transform):
-    costs = [1.0, 2.0, 3.0, 4.0, math.nan]
+    costs = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, -100.0, 100.0, math.nan]
     made = transform(
-        request(["a"] * 5, candidate_cost=costs, moveline=[("a", 3), ("b", 2), ("c", 1)],
-                moveline_cost=[2.0, math.nan, 500.0])
+        request(["a"] * len(costs), candidate_cost=costs, moveline=[("a", 3), ("b", 2), ("c", 1)],
+                moveline_cost=[4.0, math.nan, 500.0])
     )  # fmt: skip
-    assert made["candidate_cost"] == [[1, 2, 3, 4, 0]]
+    # Eight costs seen once each in four buckets: two a bucket; beyond them the outermost bucket.
+    assert made["candidate_cost"] == [[1, 1, 2, 2, 3, 3, 4, 4, 1, 4, 0]]
     np.testing.assert_array_equal(made["moveline_cost"], [[2, 0, 4]])
-
-
-def test_numbers_of_the_request_with_and_without_a_value(transform):
-    given = [{"budget": [5.0]}, {"budget": [30.0]}, {"budget": [math.nan]}, {}]
-    np.testing.assert_array_equal(transform(*[request(["a"], **g) for g in given])["budget"], [1, 2, 0, 0])
 
 
 def test_a_number_that_training_never_saw(transform):
     # Nothing is known about how its values are spread: any bucket will do, outside its range none.
-    made = transform(request(["a"], unknown=[3.0]), request(["a"]))["unknown"]
-    assert 1 <= made[0] <= 3 and made[1] == 0
+    made = transform(request(["a"], unknown=[3.0]), request(["a"], unknown=[math.nan]), request(["a"]))["unknown"]
+    assert 1 <= made[0] <= 3 and made[1] == made[2] == 0
 
 
 def test_users_differ_by_key_and_only_by_user(transform):
@@ -257,7 +240,7 @@ def test_every_id_lies_below_the_size_that_the_models_use(analysed, transform):
     words = {m: analysed.vocabulary_size_by_name(m) for m in CONTRACT.categorical_meanings}
     sizes = feature_sizes(CONTRACT, words, OOV)
     assert sizes["item_id"] == FIRST_WORD + 5
-    assert sizes["price"] == 5
+    assert sizes["cost"] == 5
     made = transform(*TRAINING)
     for column in CONTRACT.raw_columns:
         if column.meaning in sizes:

@@ -128,11 +128,9 @@ def test_mask_per_candidate_equals_calls_with_cut_movelines(layer, inputs):
     together = layer(targets, sequence, tf.constant(prefixes))
     for b in range(B):
         for n in range(N):
-            cut = prefixes[b, n]
-            # The events that stay, without the padding around them.
-            alone = layer(
-                targets[b : b + 1, n : n + 1], sequence.numpy()[b : b + 1, cut], tf.ones((1, int(cut.sum())), tf.bool)
-            )
+            # The events that stay, behind one of padding: a sequence has at least one place.
+            events = np.concatenate([np.zeros((1, D)), sequence.numpy()[b, prefixes[b, n]]])[None].astype(np.float32)
+            alone = layer(targets[b : b + 1, n : n + 1], events, tf.constant(np.arange(events.shape[1])[None] > 0))
             close(alone[0, 0], together[b, n])
 
 

@@ -98,6 +98,17 @@ class SplitSettings(Section):
     train_end: Border = 0.8
     eval_end: Border = 0.9
 
+    @pydantic.field_validator("stage1_end", "train_end", "eval_end", mode="before")
+    @classmethod
+    def _no_guess(cls, value):
+        # Pydantic reads the text "0.5" as half a second after 1970, and true as the number 1.
+        if isinstance(value, bool):
+            raise ValueError(f"expected a fraction between 0 and 1, unix seconds or an ISO time, got {value!r}")
+        try:
+            return float(value) if isinstance(value, str) else value
+        except ValueError:
+            return value
+
     @pydantic.field_validator("stage1_end", "train_end", "eval_end", mode="after")
     @classmethod
     def _number(cls, value):

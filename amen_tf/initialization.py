@@ -9,14 +9,23 @@ import tensorflow as tf
 
 
 class CopyReport(NamedTuple):
-    """Names of weights by what became of them: copied, absent in the source, or of another shape there."""
+    """Names of weights by what became of them.
+
+    Attributes:
+      copied: as they are in the source.
+      extended: the source's rows copied, further rows zero.
+      absent: not in the source, or not among the parts asked for.
+      other_shape: of another shape in the source.
+    """
 
     copied: tuple[str, ...]
+    extended: tuple[str, ...]
     absent: tuple[str, ...]
     other_shape: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{len(self.copied)} weights copied, {len(self.absent) + len(self.other_shape)} left as initialised"
+        left = len(self.absent) + len(self.other_shape)
+        return f"{len(self.copied)} weights copied, {len(self.extended)} extended by zeros, {left} left as initialised"
 
 
 def named_weights(model: tf.Module) -> dict[str, tf.Variable]:
@@ -55,26 +64,41 @@ def load_weights(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def copy_by_name(source: Mapping[str, np.ndarray], model: tf.Module, parts: Iterable[str]) -> CopyReport:
+def copy_by_name(
+    source: Mapping[str, np.ndarray], model: tf.Module, parts: Iterable[str], extend: Iterable[str] = ()
+) -> CopyReport:
     """Copies the weights under `parts` (first path components) from `source` into a built `model`.
+
+    Args:
+      source: weights by name.
+      model: what receives them.
+      parts: first path components to copy.
+      extend: kernels whose layer has further inputs behind the source's: the rows of those become zero, so that the
+        layer starts by computing what it computed in the source.
 
     Raises:
       ValueError: nothing could be copied; an initialisation that initialises nothing is a mistake.
     """
-    parts = tuple(parts)
-    copied, absent, other_shape = [], [], []
+    parts, extend = tuple(parts), tuple(extend)
+    copied, extended, absent, other_shape = [], [], [], []
     for name, weight in named_weights(model).items():
+        shape = tuple(weight.shape)
         if name.split("/")[0] not in parts or name not in source:
             absent.append(name)
-        elif source[name].shape != tuple(weight.shape):
-            other_shape.append(name)
-        else:
+        elif source[name].shape == shape:
             weight.assign(source[name])
             copied.append(name)
+        elif name in extend and source[name].shape[1:] == shape[1:] and len(source[name]) < shape[0]:
+            rows = np.zeros(shape, source[name].dtype)
+            rows[: len(source[name])] = source[name]
+            weight.assign(rows)
+            extended.append(name)
+        else:
+            other_shape.append(name)
     if not copied:
         raise ValueError(
             f"Weight initialisation copied nothing: expected weights under {', '.join(parts)}; the source has "
             f"{', '.join(sorted(source)[:5])} ..., of other shape were {', '.join(other_shape) or 'none'}. "
             "Is the base model trained with the same model settings and vocabularies?"
         )
-    return CopyReport(tuple(copied), tuple(absent), tuple(other_shape))
+    return CopyReport(tuple(copied), tuple(extended), tuple(absent), tuple(other_shape))

@@ -29,7 +29,7 @@ class Watched(NamedTuple):
 
 
 class ProgressCallback(keras.callbacks.Callback):
-    """Reports each step to a function.
+    """Reports each step to a function, and ends the training after the last one, be it in the middle of an epoch.
 
     Args:
       report: called with a `Progress`.
@@ -43,6 +43,8 @@ class ProgressCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.done += 1
         self.report(Progress(self.done, self.total, dict(logs or {})))
+        if self.done >= self.total:
+            self.model.stop_training = True
 
     def on_epoch_end(self, epoch, logs=None):
         self.report(Progress(self.done, self.total, dict(logs or {})))
@@ -100,16 +102,17 @@ def train(
       report: called after every step.
       steps_per_epoch: batches in one pass of `train_data`.
     """
-    steps, epochs = steps_per_epoch, settings.epochs
+    total = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
-        steps = min(steps, settings.max_steps)
-        epochs = min(epochs, -(-settings.max_steps // steps))
+        total = min(total, settings.max_steps)
+    steps = min(steps_per_epoch, total)
+    epochs = -(-total // steps)
     optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
     # Slots made here are not made inside the first step, which would then be traced twice.
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)
     callbacks = [
-        ProgressCallback(report, steps * epochs),
+        ProgressCallback(report, total),
         keras.callbacks.TensorBoard(str(log_dir), update_freq=STEPS_PER_POINT, write_graph=False),
         KeepBest(watched, settings.patience),
     ]

@@ -6,6 +6,7 @@ TensorFlow is imported by the commands that need it and nowhere else, so that th
 import json
 import pathlib
 import sys
+import tempfile
 from collections.abc import Sequence
 
 import click
@@ -183,9 +184,16 @@ def simulate(output: pathlib.Path, **sizes):
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
 def serve(folder: pathlib.Path, model_name: str | None, host: str, port: int):
     """Serves the newest version in a push FOLDER over REST, as a development double of TensorFlow Serving."""
-    from serving.local_server import serve as serve_folder
+    from pipeline.runners.console import quiet
 
-    serve_folder(folder, model_name or folder.resolve().name, host, port)
+    log_file = pathlib.Path(tempfile.gettempdir()) / f"amen-serve-{port}.log"
+    with quiet(log_file) as person:
+        from serving.local_server import serve as serve_folder
+
+        def ready(server):
+            person.print(f"{server.banner}\nTensorFlow's own messages: {log_file}", markup=False)
+
+        serve_folder(folder, model_name or folder.resolve().name, host, port, on_ready=ready, on_event=person.print)
 
 
 @amen.command()

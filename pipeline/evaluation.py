@@ -69,12 +69,14 @@ def _auc_threshold(gate: GateSettings) -> config_pb2.MetricThreshold:
 
 
 def metrics(evaluation_folder: str) -> dict[str, float]:
-    """The overall figures by name, from the Evaluator's output; differences to the baseline under `name_diff`."""
+    """The model's overall figures by name, from the Evaluator's output; differences to the baseline as `name_diff`."""
     found = {}
     for record in tfma.load_metrics(evaluation_folder):
         if record.slice_key.single_slice_keys:
             continue
         for item in record.metric_keys_and_values:
+            if item.key.model_name == tfma.BASELINE_KEY:
+                continue
             name = f"{item.key.name}_diff" if item.key.is_diff else item.key.name
             found[name] = item.value.double_value.value
     return found
@@ -85,9 +87,21 @@ def verdict(evaluation_folder: str) -> Verdict:
     result = tfma.load_validation_result(evaluation_folder)
     reasons = []
     for slice_ in result.metric_validations_per_slice:
-        for failure in slice_.failures:
-            name = failure.metric_key.name + (" (change)" if failure.metric_key.is_diff else "")
-            reasons.append(f"{name}: {failure.message or 'missing'}")
+        reasons += [_reason(failure) for failure in slice_.failures]
     if not result.validation_ok and not reasons:
         reasons.append("the gate found no metric to judge: was the test split empty?")
     return Verdict(result.validation_ok, tuple(reasons))
+
+
+def _reason(failure) -> str:
+    """A broken bound in words: TFMA leaves the message empty and gives value and threshold as numbers."""
+    name = failure.metric_key.name + (" (change)" if failure.metric_key.is_diff else "")
+    if not failure.HasField("metric_value"):
+        return f"{name}: missing{failure.message and '; '}{failure.message}"
+    bounds, asked = failure.metric_threshold.value_threshold, []
+    if failure.metric_key.is_diff:
+        asked.append(f"at least {failure.metric_threshold.change_threshold.absolute.value:g}")
+    else:
+        asked += [f"at least {bounds.lower_bound.value:g}"] if bounds.HasField("lower_bound") else []
+        asked += [f"at most {bounds.upper_bound.value:g}"] if bounds.HasField("upper_bound") else []
+    return f"{name}: {failure.metric_value.double_value.value:.4f}, expected {' and '.join(asked)}"

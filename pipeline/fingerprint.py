@@ -23,7 +23,13 @@ def fingerprint(*modules: str) -> str:
 
     Returns:
       16 hexadecimal digits; the same for the same sources, whatever the folder they lie in.
+
+    Raises:
+      ValueError: one of `modules` is no module of ours, so that nothing would be seen of it.
     """
+    absent = [name for name in modules if _source(name) is None]
+    if absent:
+        raise ValueError(f"expected modules of {', '.join(PACKAGES)}, got {', '.join(absent)}")
     sources: dict[str, bytes] = {}
     queue = list(modules)
     while queue:
@@ -43,14 +49,16 @@ def fingerprint(*modules: str) -> str:
 
 
 def _source(name: str) -> pathlib.Path | None:
-    """The source file of a module of ours; None for others, and for names that are no module (a class, say)."""
-    if name.partition(".")[0] not in PACKAGES:
+    """The source file of a module of ours; None for others, and for names that are no module (a class, say).
+
+    Nothing is imported, as `find_spec` would do with the parents of a dotted name.
+    """
+    package, *rest = name.split(".")
+    found = importlib.util.find_spec(package) if package in PACKAGES else None
+    if found is None or found.origin is None:
         return None
-    try:
-        found = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return None
-    return pathlib.Path(found.origin) if found and found.origin and found.origin.endswith(".py") else None
+    path = pathlib.Path(found.origin).parent.joinpath(*rest)
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
 def _imports(tree: ast.AST) -> list[str]:

@@ -6,3 +6,13 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import amen_tf  # noqa: F401  before tensorflow: importing it selects Keras 2
+
+# Folders whose tests take minutes; what breaks in seconds should be seen first.
+LAST = ("tests/pipeline", "tests/end_to_end")
+
+
+def pytest_collection_modifyitems(items):
+    """Fast tests first, pipeline runs last; inside that the order of the files."""
+    items.sort(
+        key=lambda item: max((i + 1 for i, folder in enumerate(LAST) if folder in item.path.as_posix()), default=0)
+    )

@@ -27,9 +27,8 @@ class CalibrationNet(keras.layers.Layer):
         self.hidden = keras.layers.Dense(
             units, "relu", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 10), name="hidden"
         )
-        self.score = keras.layers.Dense(
-            1, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 11), name="score", dtype=tf.float32
-        )
+        # c starts at 0: it joins a logit that may come trained from the base.
+        self.score = keras.layers.Dense(1, kernel_initializer="zeros", name="score", dtype=tf.float32)
 
     def call(self, targets, events, mask):
         """targets `[B, N, d]`, events `[B, L, d]`, mask `[B, N, L]` or `[B, L]` bool -> c `[B, N]` float32."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 
 # One line each: what the stage does for the person, in the words of the documentation.
@@ -96,7 +97,7 @@ class StageLines:
         self._clear()
         took = "  cached" if cached else f"{seconds:6.1f} s"
         self.console.print(
-            f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{detail}[/]" if detail else "")
+            f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{escape(detail)}[/]" if detail else "")
         )
 
     def failed(self, stage: str) -> None:

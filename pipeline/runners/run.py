@@ -6,6 +6,7 @@ import re
 import time
 
 from rich.console import Console
+from rich.markup import escape
 
 from amen_tf.config import Settings, SettingsError
 from pipeline.runners.console import StageLines, quiet
@@ -25,13 +26,13 @@ def run(settings: Settings) -> int:
     log_file = layout.logs / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
     begin = time.monotonic()
     with quiet(log_file) as console:
-        console.print(f"[bold]{settings.name}[/]: {layout.folder}")
-        console.print(f"TensorFlow's own messages: {log_file}")
+        console.print(f"[bold]{settings.name}[/]: {escape(str(layout.folder))}")
+        console.print(f"TensorFlow's own messages: {log_file}", markup=False)
         try:
             with layout.locked():
                 _run(settings, layout, console, begin)
         except (RunBusyError, SettingsError) as e:
-            console.print(f"[red]Error:[/] {e}", markup=True)
+            console.print(f"[red]Error:[/] {escape(str(e))}")
             return 1
         except Exception as e:  # the person gets the cause and the next step; the log file has the traceback
             _print_failure(console, e, log_file)
@@ -115,6 +116,6 @@ def _print_failure(console: Console, error: Exception, log_file: pathlib.Path) -
     text = re.sub(r"\s*\[while running '[^']*'\]", "", str(cause)).strip() or type(cause).__name__
     console.print(f"[red]Error[/] in stage {stage}:" if stage else "[red]Error:[/]")
     console.print(text, markup=False)
-    console.print(f"The whole story: {log_file}")
+    console.print(f"The whole story: {log_file}", markup=False)
     if stage:
         console.print("Mend the cause and give the same command again: completed stages are kept.")

@@ -108,19 +108,20 @@ class Summary:
         asked += f"calibration {gate.min_calibration} to {gate.max_calibration}"
         if self.verdict.blessed:
             console.print(f"Gate: [green]blessed[/] ({against}; {asked})")
-            console.print(f"Pushed: {self.layout.push / (self.pushed or '')}")
+            console.print(f"Pushed: {self.layout.push / (self.pushed or '')}", markup=False)
             return
         console.print(f"Gate: [red]not blessed[/], nothing was pushed ({against}; {asked})")
         for reason in self.verdict.reasons:
-            console.print(f"  {reason}")
+            console.print(f"  {reason}", markup=False)
 
     def _print_next(self, console: Console) -> None:
-        console.print(f"Report: {self.layout.report}")
+        console.print(f"Report: {self.layout.report}", markup=False)
         console.print("Next:")
         if self.pushed:
-            console.print(f"  amen serve {_short(self.layout.push)}")
-            console.print(f"  amen rank {_short(self.layout.example_request)}")
-        console.print(f"  tensorboard --logdir {_short(self.layout.tensorboard)}    (then http://localhost:6006)")
+            console.print(f"  amen serve {_short(self.layout.push)}", markup=False)
+            console.print(f"  amen rank {_short(self.layout.example_request)}", markup=False)
+        tensorboard = f"  tensorboard --logdir {_short(self.layout.tensorboard)}    (then http://localhost:6006)"
+        console.print(tensorboard, markup=False)
 
 
 def _short(path: pathlib.Path) -> str:

@@ -11,8 +11,10 @@ from amen_tf.models.ctr import CtrModel
 from amen_tf.training import Watched
 from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, Stage
 
-# The parts that base and CTR model share.
-SHARED = ("encoder", "attention", "request_side", "candidate_side")
+# The parts that base and CTR model share. The merge MLP has the flow's features behind the base's own inputs: the CTR
+# model starts as the base and learns from stage 2 what the flow adds.
+SHARED = ("encoder", "attention", "request_side", "candidate_side", "merge")
+GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
 
 
 def run_fn(fn_args) -> None:
@@ -26,7 +28,8 @@ def run_fn(fn_args) -> None:
     model = CtrModel(stage.spec, settings, generator if settings.use_flow else None)
     eval_batches = stage.requests(fn_args.eval_files, settings.batch_size, shuffle=False)
     model(next(iter(eval_batches)))
-    logging.info("CTR model: %s.", copy_by_name(load_weights(generator / EXTRA / BASE_WEIGHTS), model, SHARED))
+    weights = load_weights(generator / EXTRA / BASE_WEIGHTS)
+    logging.info("CTR model: %s.", copy_by_name(weights, model, SHARED, GROWN))
     with tempfile.TemporaryDirectory(prefix="amen-flows-") as folder:
         train_flows, eval_flows = None, None
         if settings.use_flow:

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras as keras
 
 from amen_tf import losses
 from amen_tf.config import CtrSettings
@@ -175,25 +174,3 @@ def test_generator_is_not_part_of_what_is_trained(ctr):
     frozen = list(ctr.generator.loaded.weights)
     names = {id(variable) for variable in (*ctr.variables, *ctr.trainable_variables)}
     assert frozen and not any(id(variable) in names for variable in frozen)
-
-
-def test_generator_stays_as_it_is_while_the_model_learns(spec, features, generator_folder):
-    model = CtrModel(spec, CtrSettings(), generator_folder)
-    model(features)
-    flow, vectors = model.generator(features), model.generator.candidate_vectors(features)
-    weights = [variable.numpy() for variable in model.generator.loaded.weights]
-    own, first = model.encoder.items.tables["item_id"].table.numpy(), model(features).numpy()
-    optimizer, kept = keras.optimizers.AdamW(0.1, weight_decay=0.1), {**features, **flow}
-    for _ in range(3):
-        with tf.GradientTape() as tape:
-            loss = model.compute_losses(kept, training=True)[0]["loss"]
-        optimizer.apply_gradients(
-            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
-        )
-    assert (model.encoder.items.tables["item_id"].table.numpy() != own).any()
-    assert (model(features).numpy() != first).any()
-    for name, value in model.generator(features).items():
-        np.testing.assert_array_equal(value, flow[name])
-    np.testing.assert_array_equal(model.generator.candidate_vectors(features), vectors)
-    for before, variable in zip(weights, model.generator.loaded.weights, strict=True):
-        np.testing.assert_array_equal(variable, before)

@@ -1,0 +1,124 @@
+"""What a person sees of a run and what goes to the log file."""
+
+import io
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from amen_tf.training import Progress
+from pipeline.runners.console import TITLES, StageLines, quiet
+
+ROOT = pathlib.Path(__file__).parents[3]
+NOISY = """
+import os, subprocess, sys
+from pipeline.runners.console import quiet
+print("before", flush=True)
+with quiet(__import__("pathlib").Path(sys.argv[1])) as console:
+    print("python stdout")
+    print("python stderr", file=sys.stderr)
+    os.write(1, b"descriptor 1\\n")
+    os.write(2, b"descriptor 2\\n")
+    subprocess.run(["sh", "-c", "echo child; echo child error >&2"])
+    console.print("for the person")
+print("after", flush=True)
+print("after, as error", file=sys.stderr, flush=True)
+"""
+NOISE = ("python stdout", "python stderr", "descriptor 1", "descriptor 2", "child", "child error")
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """A process that makes noise of every kind inside `quiet`: (its result, its log file)."""
+    log = tmp_path_factory.mktemp("logs") / "deep" / "run.log"
+    return subprocess.run([sys.executable, "-c", NOISY, log], capture_output=True, text=True, cwd=ROOT), log
+
+
+def test_noise_from_python_c_and_children_goes_to_the_file(noisy):
+    _, log = noisy
+    lines = log.read_text().splitlines()
+    assert sorted(lines) == sorted(NOISE)
+
+
+def test_the_person_sees_the_console_and_what_comes_before_and_after(noisy):
+    done, _ = noisy
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["before", "for the person", "after"]
+    assert done.stderr.splitlines() == ["after, as error"]
+
+
+def test_descriptors_come_back_after_an_error(tmp_path, capfd):
+    with pytest.raises(ZeroDivisionError), quiet(tmp_path / "log"):
+        os.write(1, b"inside\n")
+        _ = 1 / 0
+    os.write(1, b"outside\n")
+    assert capfd.readouterr().out == "outside\n"
+    assert (tmp_path / "log").read_text() == "inside\n"
+
+
+def test_no_descriptor_is_left_open(tmp_path):
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        with quiet(tmp_path / "log"):
+            pass
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
+def shown(act):
+    """What `act(lines)` prints where there is no terminal."""
+    file = io.StringIO()
+    with StageLines(Console(file=file, width=200)) as lines:
+        act(lines)
+    return file.getvalue().splitlines()
+
+
+def test_a_line_for_every_finished_stage():
+    def act(lines):
+        lines.started("transform")
+        lines.finished("transform", 12.34, False, "")
+        lines.started("base")
+        lines.progressed("base", Progress(3, 10, {"loss": 0.5, "auc": 0.6, "val_loss": 0.4}))
+        lines.finished("base", 1.0, True, "eval AUC 0.7000")
+
+    assert shown(act) == [
+        "  ✓   12.3 s  Transform: ids, buckets, padding",
+        "  ✓   cached  Trainer: base  eval AUC 0.7000",
+    ]
+
+
+def test_a_failed_stage_has_its_line():
+    def act(lines):
+        lines.started("evaluator")
+        lines.failed("evaluator")
+
+    [line] = shown(act)
+    assert re.match(r"  ✗ +Evaluator: AMEN on the test split, gate$", line)
+
+
+def test_progress_shows_on_a_terminal():
+    file = io.StringIO()
+    with StageLines(Console(file=file, force_terminal=True, width=200)) as lines:
+        lines.started("base")
+        lines.progressed("base", Progress(3, 10, {"loss": 0.5, "auc": 0.625, "val_loss": 0.4}))
+        lines.bar.refresh()
+        lines.finished("base", 1.0, False, "")
+    assert "loss 0.5000  auc 0.6250" in file.getvalue() and "30%" in file.getvalue()
+    assert "val_loss" not in file.getvalue()
+
+
+def test_details_are_shown_as_they_are():
+    # A path may hold what looks like markup.
+    assert shown(lambda lines: lines.finished("log", 1.0, False, "/data/[red]/log.csv"))[0].endswith(
+        "/data/[red]/log.csv"
+    )
+
+
+def test_every_stage_of_the_pipeline_has_a_title():
+    from pipeline import pipeline as stages
+
+    ids = [getattr(stages, name) for name in dir(stages) if name.isupper() and isinstance(getattr(stages, name), str)]
+    assert {i for i in ids if i not in ("eval", "test")} == set(TITLES) - {"log"}

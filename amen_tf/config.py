@@ -160,9 +160,13 @@ class SplitSettings(Section):
 
 
 class TransformSettings(Section):
-    """Vocabularies: id 0 pads, then `oov_buckets` hashed buckets, then words by falling frequency."""
+    """Vocabularies: id 0 pads, then `oov_buckets` hashed buckets, then words by falling frequency.
 
-    oov_buckets: int = pydantic.Field(8, ge=1)
+    The buckets are many, because a candidate that is new since training is still matched with the moveline by its id:
+    two new items in one bucket would look as if the user had touched the one for having touched the other.
+    """
+
+    oov_buckets: int = pydantic.Field(16_384, ge=1)
     min_frequency: int = pydantic.Field(1, ge=1)
     max_words: int = pydantic.Field(1_000_000, ge=1)
 
@@ -269,7 +273,7 @@ class Settings(Section):
             raise SettingsError(f"No settings file at {path}. Expected a YAML file; `amen init` writes a first one.")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise SettingsError(f"{path} is not YAML: {e}") from e
         settings = cls.parse(content, source=str(path), overrides=overrides)
         if settings.data.log is None or "://" in settings.data.log:

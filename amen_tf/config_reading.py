@@ -46,7 +46,10 @@ def from_override(text: str) -> dict:
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise SettingsError(f"--set {text}: expected section.key=value, for instance model.dim=64.")
-    content: Any = yaml.safe_load(value)
+    try:
+        content: Any = yaml.safe_load(value)
+    except yaml.YAMLError as e:
+        raise SettingsError(f"--set {text}: expected section.key=value with a YAML value: {e}") from e
     for part in reversed(key.strip().split(".")):
         content = {part: content}
     return content

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 
 import click
+import yaml
 from rich.console import Console
 
 from amen_tf.config import PRESETS, DataSettings, Settings, SettingsError, SimulateSettings
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = e.exit_code
     except click.Abort:
         status = 130
-    except (SettingsError, EventLogError) as e:
+    except (SettingsError, EventLogError, OSError) as e:
         status = _fail(e)
     except Exception as e:
         if not _is_ours(e):
@@ -58,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _is_ours(error: Exception) -> bool:
     """Errors of the serving room; looked up by module, so that the other commands need not import it."""
     return any(kind.__module__.startswith("serving.") for kind in type(error).__mro__)
+
+
+def _say(text: str) -> None:
+    """Prints commands and paths as they are: in one line, to be copied, and with nothing taken for markup."""
+    console.print(text, markup=False, soft_wrap=True, highlight=False)
 
 
 def _fail(error: Exception) -> int:
@@ -97,9 +103,11 @@ def init(log: str, output: pathlib.Path, name: str):
     """Writes a first settings file for LOG."""
     if output.exists():
         raise click.ClickException(f"{output} exists; give another file with --output.")
-    output.write_text(STARTER.format(name=name, log=pathlib.Path(log).resolve()), encoding="utf-8")
-    Settings.load(output)
-    console.print(f"Wrote {output}. Next: amen check {log} --settings {output}; amen run {output}")
+    # As JSON, which is YAML too, whatever characters are in it.
+    text = STARTER.format(name=json.dumps(name), log=json.dumps(str(pathlib.Path(log).resolve()), ensure_ascii=False))
+    Settings.parse(yaml.safe_load(text), source=str(output))
+    output.write_text(text, encoding="utf-8")
+    _say(f"Wrote {output}. Next: amen check {log} --settings {output}; amen run {output}")
 
 
 @amen.command()
@@ -111,7 +119,7 @@ def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Pat
     from pipeline.event_log.check import check_log, print_report
 
     data = Settings.load(settings).data if settings else DataSettings(log=log or "")
-    if log is None and data.log is None:
+    if not (log or data.log):
         raise click.UsageError("Give a log, or --settings with data.log.")
     report = check_log(log or data.log, data)
     print_report(report, console)
@@ -148,7 +156,7 @@ def movielens(source: pathlib.Path, output: pathlib.Path):
 
 def _converted(summary) -> None:
     console.print(summary)
-    console.print(f"Next: amen run {summary.settings}")
+    _say(f"Next: amen run {summary.settings}")
 
 
 def _simulate_options(command):
@@ -174,7 +182,7 @@ def simulate(output: pathlib.Path, **sizes):
         faults = "; ".join(f"--{f['loc'][0]}: {f['msg']}, got {f['input']!r}" for f in e.errors())
         raise click.UsageError(faults.replace("_", "-")) from e
     console.print(simulate_log(settings, output, settings_file=True))
-    console.print(f"Next: amen run {output / 'settings.yaml'}")
+    _say(f"Next: amen run {output / 'settings.yaml'}")
 
 
 @amen.command()

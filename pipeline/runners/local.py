@@ -15,6 +15,8 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from amen_tf.training import Progress
 from pipeline import progress
 
+# Where TFX's Pusher keeps the version on its artifact.
+PUSHED_VERSION = "pushed_version"
 COMPLETE, CACHED = metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED
 
 
@@ -34,12 +36,14 @@ class StageResult(NamedTuple):
       cached: nothing was computed; the outputs are an earlier run's.
       seconds: wall time.
       outputs: output key -> folder of the artifact.
+      pushed: the version that a Pusher made of its model, now or in the run that it is cached from; else None.
     """
 
     stage: str
     cached: bool
     seconds: float
     outputs: dict[str, str]
+    pushed: str | None = None
 
 
 def run_stages(
@@ -80,20 +84,23 @@ def run_stages(
                 ).launch()
         except Exception as e:
             raise StageError(stage, e) from e
-        state, outputs = _outcome(connection, execution.execution_id) if execution else (None, {})
+        state, *made = _outcome(connection, execution.execution_id) if execution else (None, {}, None)
         # The launcher does not raise when inputs cannot be resolved; it records a failed execution.
         if state not in (None, COMPLETE, CACHED):
             raise StageError(stage, None)
-        yield StageResult(stage, state == CACHED, time.monotonic() - begin, outputs)
+        yield StageResult(stage, state == CACHED, time.monotonic() - begin, *made)
 
 
-def _outcome(connection, execution_id: int | None) -> tuple[int | None, dict[str, str]]:
+def _outcome(connection, execution_id: int | None) -> tuple[int | None, dict[str, str], str | None]:
+    """State of an execution, output key -> folder, and the version that it pushed."""
     if execution_id is None:
-        return None, {}
+        return None, {}, None
     with metadata.Metadata(connection) as handle:
         store = handle.store
         [execution] = store.get_executions_by_id([execution_id])
         kinds = (metadata_store_pb2.Event.OUTPUT, metadata_store_pb2.Event.INTERNAL_OUTPUT)
         events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in kinds]
-        uris = {a.id: a.uri for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
-    return execution.last_known_state, {e.path.steps[0].key: uris[e.artifact_id] for e in events}
+        artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    pushed = [a.custom_properties[PUSHED_VERSION].string_value for a in artifacts.values()]
+    outputs = {e.path.steps[0].key: artifacts[e.artifact_id].uri for e in events}
+    return execution.last_known_state, outputs, max(pushed, default=None) or None

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import pathlib
 
 from amen_tf.config import Settings, SplitSettings
 from pipeline.event_log.check import check_log, require_trainable
@@ -42,15 +43,18 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
     return Prepared(settings, log)
 
 
+def simulation_folder(settings: Settings, layout: Layout) -> pathlib.Path:
+    """Where the log lies that `data.simulate` asks for: a folder for every size and seed."""
+    return layout.data / hashlib.sha256(settings.data.simulate.model_dump_json().encode()).hexdigest()[:12]
+
+
 def _simulated(settings: Settings, layout: Layout) -> str:
     from pipeline.datasets.simulator import simulate
 
-    wanted = settings.data.simulate
-    digest = hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:12]
-    folder = layout.data / digest
+    folder = simulation_folder(settings, layout)
     if not folder.exists():
-        partial = layout.data / f"tmp.{digest}"
-        simulate(wanted, partial)
+        partial = folder.with_name(f"tmp.{folder.name}")
+        simulate(settings.data.simulate, partial)
         os.rename(partial, folder)
     return str(folder / "events")
 

@@ -12,6 +12,7 @@ from amen_tf.features import BEHAVIOR, CANDIDATE, MOVELINE, SCENE, TIMESTAMP, US
 from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
+from pipeline.runners.prepare import simulation_folder
 
 EXTRA_HISTORY = pathlib.Path("Format-Serving/assets.extra/history.json")
 
@@ -49,11 +50,8 @@ class Summary:
         self.base = metrics(results["evaluator_baseline"].outputs["evaluation"])
         self.amen = metrics(results["evaluator"].outputs["evaluation"])
         self.verdict: Verdict = verdict(results["evaluator"].outputs["evaluation"])
-        self.pushed = self._pushed_version() if self.verdict.blessed else None
-
-    def _pushed_version(self) -> str | None:
-        versions = [p.name for p in self.layout.push.glob("*") if p.name.isdigit()] if self.layout.push.exists() else []
-        return max(versions, key=int, default=None)
+        # Not the newest version in the folder: after a return to earlier settings that is another run's model.
+        self.pushed = results["pusher"].pushed
 
     def oracle_auc(self) -> float | None:
         """AUC of the simulator's true click probabilities on the test split; None for a log that is not simulated."""
@@ -61,7 +59,7 @@ class Summary:
             return None
         from pipeline.datasets.simulator import oracle_auc
 
-        [folder] = [p for p in self.layout.data.iterdir() if not p.name.startswith("tmp.")][-1:]
+        folder = simulation_folder(self.settings, self.layout)
         return oracle_auc(folder, from_time=self.settings.split.eval_end)
 
     def to_dict(self) -> dict:

@@ -1,6 +1,7 @@
 """Models that tests only read, built once; a test that trains builds its own."""
 
 import pytest
+import tensorflow as tf
 
 from amen_tf.config import CtrSettings, GeneratorSettings
 from amen_tf.models.base import BaseModel
@@ -62,3 +63,11 @@ def ctr_without_flow(spec, features):
 @pytest.fixture(scope="session")
 def ctr_without_alignment(spec, features, generator_folder):
     return built(CtrModel(spec, CtrSettings(use_alignment=False), generator_folder), features)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def unoptimised_graphs():
+    """Graphs run once or twice here; optimising each took a third of all the time."""
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

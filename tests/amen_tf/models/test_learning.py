@@ -13,8 +13,6 @@ from amen_tf.models.generator import Generator
 from amen_tf.training import make_deterministic
 from tests.amen_tf import batches
 
-STEPS = 30
-
 
 @pytest.fixture(scope="module")
 def toy(ctr):
@@ -29,11 +27,11 @@ def values(model):
     return {name: weight.numpy() for name, weight in named_weights(model).items()}
 
 
-def train(model, features, steps):
+def train(model, features, steps, graph):
     """Trains on one batch. Returns the loss of each step and the weights after the third and the last."""
-    model.compile(tf.optimizers.SGD(0.2, momentum=0.9))
+    model.compile(tf.optimizers.Adam(0.03))
     model.optimizer.build(model.trainable_variables)
-    step, history, after = tf.function(model.train_step, autograph=False), [], {}
+    step, history, after = tf.function(model.train_step, autograph=False) if graph else model.train_step, [], {}
     for number in range(1, steps + 1):
         model.reset_metrics()
         history.append(float(step(features)["loss"]))
@@ -42,8 +40,9 @@ def train(model, features, steps):
     return history, after
 
 
-@pytest.mark.parametrize("name", ["base", "generator", "ctr"])
-def test_learns_and_repeats(name, toy, generator_folder):
+# Traced for one of them: tracing takes as long as all the steps of the other two.
+@pytest.mark.parametrize(("name", "steps", "graph"), [("base", 12, True), ("generator", 8, False), ("ctr", 8, False)])
+def test_learns_and_repeats(name, steps, graph, toy, generator_folder):
     spec, features = toy
 
     def make(seed):
@@ -60,17 +59,17 @@ def test_learns_and_repeats(name, toy, generator_folder):
 
     model = make(5)
     first = values(model)
-    history, after = train(model, features, STEPS)
-    assert min(history[-3:]) < 0.6 * history[0], history
+    history, after = train(model, features, steps, graph)
+    assert history[-1] < 0.8 * history[0], history
     for weight in first:
         # Biases start as zeros and norms as ones; every weight has moved.
-        assert (after[STEPS][weight] != first[weight]).any(), weight
+        assert (after[steps][weight] != first[weight]).any(), weight
 
     again = make(5)
     assert set(values(again)) == set(first)
     for weight, value in values(again).items():
         np.testing.assert_array_equal(value, first[weight])
-    history_again, after_again = train(again, features, 3)
+    history_again, after_again = train(again, features, 3, graph)
     assert history_again == history[:3]
     for weight, value in after_again[3].items():
         np.testing.assert_array_equal(value, after[3][weight])

@@ -1,0 +1,184 @@
+"""The end of a run: its report, its table, and the request that it leaves for `amen rank`."""
+
+import io
+import json
+
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from amen_tf.config import Settings
+from amen_tf.features import Feature, FeatureContract
+from pipeline.datasets.simulator import oracle_auc
+from pipeline.evaluation import Verdict
+from pipeline.runners import summary as module
+from pipeline.runners.layout import Layout
+from pipeline.runners.local import StageResult
+from pipeline.runners.prepare import prepare, simulation_folder
+from pipeline.runners.summary import Summary, stage_detail, write_example_request
+from serving.rank_request import load_request
+
+NOW = 1_700_000_000
+BASE = {"auc": 0.6, "calibration": 1.1, "weighted_example_count": 500.0}
+AMEN = {"auc": 0.625, "calibration": 0.95, "weighted_example_count": 500.0}
+BLESSED, REFUSED = Verdict(True, ()), Verdict(False, ("auc: 0.6250, expected at least 0.7",))
+
+
+@pytest.fixture
+def summary(tmp_path, monkeypatch):
+    """`summary(verdict, amen, pushed)`: of a run over a log, whose Evaluators gave these figures."""
+
+    def _summary(verdict, amen=AMEN, pushed=None):
+        monkeypatch.setattr(module, "metrics", {"base": BASE, "amen": amen}.get)
+        monkeypatch.setattr(module, "verdict", lambda folder: verdict)
+        content = {"data": {"log": "log.csv"}, "run": {"root": str(tmp_path)}, "gate": {"min_auc": 0.7}}
+        settings = Settings.parse(content, source="test")
+        layout = Layout(settings)
+        layout.folder.mkdir(exist_ok=True)
+        results = {
+            "transform": StageResult("transform", True, 0.04, {}),
+            "evaluator_baseline": StageResult("evaluator_baseline", False, 2.0, {"evaluation": "base"}),
+            "evaluator": StageResult("evaluator", False, 3.21, {"evaluation": "amen"}),
+            "pusher": StageResult("pusher", True, 0.0, {}, pushed),
+        }
+        return Summary(settings, layout, results, 5.0)
+
+    return _summary
+
+
+def printed(summary):
+    file = io.StringIO()
+    summary.print(Console(file=file, width=200, soft_wrap=True, highlight=False))
+    return file.getvalue()
+
+
+def test_the_report_of_a_blessed_run(summary):
+    made = summary(BLESSED, {**AMEN, "auc_diff": 0.0125}, "1234")
+    made.write()
+    assert json.loads(made.layout.report.read_text()) == {
+        "name": "amen",
+        "auc": {"base": 0.6, "amen": 0.625, "oracle": None},
+        "calibration": {"base": 1.1, "amen": 0.95},
+        "test_impressions": 500.0,
+        "auc_change_to_last_blessed": 0.0125,
+        "blessed": True,
+        "reasons": [],
+        "version": "1234",
+        "seconds": {"transform": 0.0, "evaluator_baseline": 2.0, "evaluator": 3.2, "pusher": 0.0},
+        "cached": ["transform", "pusher"],
+    }
+
+
+def test_the_version_is_that_of_this_run_not_the_newest_in_the_folder(summary):
+    made = summary(BLESSED, pushed="1234")
+    (made.layout.push / "9999").mkdir(parents=True)
+    assert made.to_dict()["version"] == "1234"
+    assert f"{made.layout.push}/1234" in printed(made)
+
+
+def test_the_table_and_the_next_commands(summary):
+    text = printed(summary(BLESSED, {**AMEN, "auc_diff": -0.0125}, "1234"))
+    assert "Test split: 500 impressions" in text
+    for words in ("base (MEDN)", "0.6000", "0.6250", "+2.50 pt", "0.950", "-1.25 pt to the last blessed"):
+        assert words in text, words
+    assert "Gate: blessed" in text and "oracle" not in text
+    for command in ("amen serve ", "amen rank ", "tensorboard --logdir "):
+        assert command in text, command
+
+
+def test_a_refused_model_is_not_served(summary):
+    text = printed(summary(REFUSED))
+    assert "not blessed, nothing was pushed" in text and "no blessed model before this one" in text
+    assert "  auc: 0.6250, expected at least 0.7" in text
+    assert "amen serve" not in text and "tensorboard --logdir" in text
+
+
+def test_the_oracle_is_of_this_runs_simulation(tmp_path, summary):
+    # An earlier run of the same name simulated another log, which lies beside this one.
+    tiny = {"users": 30, "items": 40, "categories": 3, "days": 5, "requests_per_user": 5, "candidates": 4}
+    runs = []
+    for seed in (1, 2, 3):
+        content = {"data": {"simulate": {**tiny, "seed": seed}}, "run": {"root": str(tmp_path)}}
+        settings = Settings.parse(content, source="test")
+        runs.append(prepare(settings, Layout(settings)).settings)
+    made, found = summary(BLESSED), []
+    for settings in runs:
+        made.settings, made.layout = settings, Layout(settings)
+        found.append(made.to_dict()["auc"]["oracle"])
+        assert found[-1] == oracle_auc(simulation_folder(settings, made.layout), settings.split.eval_end)
+    assert len(set(found)) == 3
+
+
+def test_details_of_stages(tmp_path):
+    (tmp_path / "report.json").write_text(
+        json.dumps({"rows": {"read": 12345, "quarantined": 2}, "splits": {"train": {"examples": 1000}}})
+    )
+    result = StageResult("example_gen", False, 1.0, {"examples": str(tmp_path)})
+    assert stage_detail(result) == "12,345 rows (2 quarantined); requests: train 1,000"
+
+    def trainer(history):
+        path = tmp_path / "Format-Serving/assets.extra/history.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(history))
+        return stage_detail(StageResult("t", False, 1.0, {"model": str(tmp_path), "model_run": "x"}))
+
+    assert trainer({"val_auc": [0.5, 0.7, 0.6]}) == "eval AUC 0.7000"
+    assert (
+        trainer({"val_info_nce": [4.0, 3.0], "val_accuracy": [0.1, 0.25]}) == "eval InfoNCE 3.000, top-1 of pool 25.0%"
+    )
+    assert stage_detail(StageResult("pusher", False, 1.0, {"pushed_model": "x"})) == ""
+
+
+CONTRACT = FeatureContract(
+    5,
+    2,
+    (
+        Feature("brand", "item", "categorical"),
+        Feature("price", "candidate", "numeric"),
+        Feature("segment", "user", "categorical"),
+        Feature("budget", "context", "numeric"),
+    ),
+)
+
+
+def example(user, events, candidates, **scalars):
+    def text(*values):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[v.encode() for v in values]))
+
+    feature = {
+        "user_id": text(user),
+        "timestamp": tf.train.Feature(int64_list=tf.train.Int64List(value=[NOW])),
+        "scene": text("feed"),
+        "moveline_timestamp": tf.train.Feature(int64_list=tf.train.Int64List(value=[NOW - 9] * events)),
+        "candidate_price": tf.train.Feature(float_list=tf.train.FloatList(value=[1.5] * candidates)),
+        "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[0] * candidates)),
+        **{f"moveline_{n}": text(*["é"] * events) for n in ("item_id", "category_id", "brand", "scene", "behavior")},
+        **{f"candidate_{n}": text(*["b"] * candidates) for n in ("item_id", "category_id", "brand")},
+        **{name: text(value) for name, value in scalars.items()},
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def test_the_example_request_is_one_that_amen_rank_reads(tmp_path):
+    folder = tmp_path / "Split-test"
+    folder.mkdir()
+    with tf.io.TFRecordWriter(str(folder / "data.gz"), "GZIP") as writer:
+        writer.write(example("cold", 0, 3))
+        # The longest moveline among those with more than one candidate; a single one would rank nothing.
+        writer.write(example("single", 9, 1))
+        writer.write(example("shown", 2, 3, segment="gold"))
+    path = tmp_path / "request.json"
+    write_example_request(str(tmp_path), CONTRACT, path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    event = {"item_id": "é", "category_id": "é", "brand": "é", "scene": "é", "behavior": "é", "timestamp": NOW - 9}
+    assert content == {
+        "user_id": "shown",
+        "timestamp": NOW,
+        "scene": "feed",
+        "user": {"segment": "gold"},
+        "context": {},
+        "moveline": [event] * 2,
+        "candidates": [{"item_id": "b", "category_id": "b", "brand": "b", "price": 1.5}] * 3,
+    }
+    request = load_request(path)
+    assert len(request.candidates) == 3 and request.moveline[0].item_id == "é"

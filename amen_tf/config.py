@@ -238,9 +238,10 @@ class PushSettings(Section):
 
 
 class RunSettings(Section):
-    """Local run: where everything lies, and how many Beam workers share the machine."""
+    """Local run: where everything lies, how many stages run at a time, and how many Beam workers each of them has."""
 
     root: str = "runs"
+    processes: int = pydantic.Field(2, ge=1, le=2)
     beam_workers: int = pydantic.Field(1, ge=0)
 
 

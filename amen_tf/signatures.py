@@ -7,9 +7,11 @@ import tensorflow as tf
 
 from amen_tf.features import (
     BEHAVIOR,
+    CANDIDATE,
     CANDIDATE_MASK,
     DIVERSITY,
     FLOW,
+    ITEM_ID,
     MOVELINE,
     TIMESTAMP,
     VELOCITY,
@@ -94,17 +96,22 @@ class ServingModel(tf.Module):
         A moveline event is real where its behaviour is not empty; a candidate where its item id is not empty.
         """
         contract = self._contract
-        rows = tf.shape(next(iter(columns.values())), out_type=tf.int64)[0]
+        behavior = columns[MOVELINE + BEHAVIOR]
+        rows = tf.shape(behavior, out_type=tf.int64)[0]
+        # The columns of a list are aligned: where its values lie is worked out once.
+        moveline = Filled.where(behavior != "")
+        request = Filled(tf.stack([tf.range(rows), tf.zeros_like(tf.range(rows))], 1), tf.stack([rows, 1]))
         raw = {column.name: _empty(column, rows) for column in contract.raw_columns}
         for column in contract.request_columns:
             if column.name in columns:
-                raw[column.name] = _full(columns[column.name][:, tf.newaxis])
-        real = columns[MOVELINE + BEHAVIOR] != ""
+                raw[column.name] = request.sparse(columns[column.name])
         for column in contract.moveline_columns:
-            raw[column.name] = tf.ragged.boolean_mask(columns[column.name], real).to_sparse()
-        for column in contract.candidate_columns:
-            if column.name in columns:
-                raw[column.name] = _full(columns[column.name])
+            raw[column.name] = moveline.sparse(columns[column.name])
+        if CANDIDATE + ITEM_ID in columns:
+            # Every value, empty strings and zeros included.
+            candidates = Filled.where(tf.ones_like(columns[CANDIDATE + ITEM_ID], tf.bool))
+            for column in contract.candidate_columns:
+                raw[column.name] = candidates.sparse(columns[column.name])
         return densify(self.transform(raw))
 
     def probabilities(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -115,6 +122,8 @@ class ServingModel(tf.Module):
     def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
         """name -> concrete function; see the README of `serving/` for shapes and uses."""
         contract = self._contract
+        # Two signatures share one graph of the model.
+        probabilities = tf.function(self.probabilities, autograph=False)
         serialized = tf.TensorSpec((None,), tf.string, "examples")
         moveline = {c.name: _spec(c, (None, None)) for c in contract.moveline_columns}
         request = {c.name: _spec(c, (None,)) for c in contract.request_columns}
@@ -122,11 +131,11 @@ class ServingModel(tf.Module):
 
         @tf.function(autograph=False)
         def serving_default(examples):
-            return {PROBABILITY: self.probabilities(self.features_of_examples(examples))}
+            return {PROBABILITY: probabilities(self.features_of_examples(examples))}
 
         @tf.function(autograph=False)
         def rank(columns):
-            return {PROBABILITY: self.probabilities(self.features_of_columns(columns))}
+            return {PROBABILITY: probabilities(self.features_of_columns(columns))}
 
         @tf.function(autograph=False)
         def interest_flow(columns):
@@ -165,6 +174,29 @@ def _empty(column: RawColumn, rows: tf.Tensor) -> tf.SparseTensor:
     return tf.SparseTensor(none, tf.zeros((0,), _DTYPES[column.kind]), tf.stack([rows, tf.constant(0, tf.int64)]))
 
 
-def _full(dense: tf.Tensor) -> tf.SparseTensor:
-    """Every value of `[B, K]`, empty strings and zeros included, so that columns stay aligned."""
-    return tf.RaggedTensor.from_tensor(dense).to_sparse()
+class Filled:
+    """Which places of a `[B, K]` (or `[B]`) are filled, and how their values make a sparse tensor without gaps.
+
+    Args:
+      indices: `[values, 2]` int64, where the values go.
+      shape: `[2]` int64, of the sparse tensor.
+      taken: `[values, 2]` int64, where the values come from; None takes all, in order.
+    """
+
+    def __init__(self, indices: tf.Tensor, shape: tf.Tensor, taken: tf.Tensor | None = None):
+        self.indices, self.shape, self.taken = indices, shape, taken
+
+    @classmethod
+    def where(cls, filled: tf.Tensor) -> "Filled":
+        """`[B, K]` bool: the values of a row move up to its beginning."""
+        taken = tf.where(filled)
+        row = taken[:, 0]
+        before = tf.math.cumsum(tf.math.count_nonzero(filled, 1), exclusive=True)
+        place = tf.range(tf.shape(row, out_type=tf.int64)[0]) - tf.gather(before, row)
+        return cls(tf.stack([row, place], 1), tf.shape(filled, out_type=tf.int64), taken)
+
+    def sparse(self, values: tf.Tensor) -> tf.SparseTensor:
+        """The filled places of a column."""
+        return tf.SparseTensor(
+            self.indices, values if self.taken is None else tf.gather_nd(values, self.taken), self.shape
+        )

@@ -8,17 +8,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.config import TrainerSettings
+from amen_tf.progress import Progress
 
 # Steps between two points of the per-step curves in TensorBoard; every step would cost more than it shows.
 STEPS_PER_POINT = 10
-
-
-class Progress(NamedTuple):
-    """Where a training stands: `done` of `total` steps, and the newest figures by name."""
-
-    done: int
-    total: int
-    figures: dict[str, float]
 
 
 class Watched(NamedTuple):

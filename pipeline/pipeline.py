@@ -82,7 +82,6 @@ def create_pipeline(
         # The cache of partial analyses pays off over many spans; for one it only costs time.
         disable_analyzer_cache=True,
     ).with_id(TRANSFORM)
-    transform.add_upstream_node(validation)
 
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {
@@ -101,6 +100,8 @@ def create_pipeline(
         ).with_id(stage)
 
     base = trainer(BASE, "pipeline.trainers.base", ["base"], splits.stage1_splits)
+    # Anomalies end the run before anything learns from them; Transform need not wait to be told.
+    base.add_upstream_node(validation)
     generator = trainer(
         GENERATOR, "pipeline.trainers.generator", ["split", "base", "generator"], splits.stage1_splits, base
     )

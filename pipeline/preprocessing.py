@@ -3,6 +3,7 @@
 In: the raw columns of `amen_tf.features`, all as sparse tensors. Out: the transformed columns, see `preprocessing_fn`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ Sparse = tf.SparseTensor
 QUANTILE_ERROR = 0.005
 # So many that two users of a batch never share a hash.
 USER_HASHES = 2**62
+# Smallest number of whole seconds of the second and every later age bucket: 2^(k/2), rounded up.
+AGE_BORDERS = [math.isqrt(2**k - 1) + 1 for k in range(1, AGE_BUCKETS)]
 # Vocabularies learn from these; the diff samples and request fields hold nothing that these lack.
 LEARNED_FROM = (MOVELINE, CANDIDATE, FUTURE)
 
@@ -88,14 +91,16 @@ class Placement(NamedTuple):
     """Where the values of aligned list columns go in a dense `[B, length]`.
 
     Attributes:
-      kept: `[values]` bool, False for values beyond `length`.
+      kept: `[kept values]` int64, which values do not lie beyond `length`.
       target: `[kept values, 2]` int64, row and place of those that are kept.
-      shape: of the result.
+      shape: of the result, `[2]` int64.
+      length: of the result.
     """
 
     kept: tf.Tensor
     target: tf.Tensor
-    shape: tuple[tf.Tensor, int]
+    shape: tf.Tensor
+    length: int
 
     @classmethod
     def right_aligned(cls, like: Sparse, rows: tf.Tensor, length: int) -> "Placement":
@@ -113,18 +118,25 @@ class Placement(NamedTuple):
 
     @classmethod
     def _of(cls, row, place, kept, rows, length) -> "Placement":
-        return cls(kept, tf.boolean_mask(tf.stack([row, place], 1), kept), (rows, length))
+        kept = tf.where(kept)[:, 0]
+        return cls(kept, tf.gather(tf.stack([row, place], 1), kept), tf.stack([rows, length]), length)
 
     def place(self, column: Sparse) -> tf.Tensor:
         """A column that is aligned with the one that this was made of -> dense `[B, length]` int64, 0 at padding."""
-        dense = tf.scatter_nd(self.target, tf.boolean_mask(column.values, self.kept), tf.stack(self.shape))
-        return tf.ensure_shape(dense, (None, self.shape[1]))
+        dense = tf.scatter_nd(self.target, tf.gather(column.values, self.kept), self.shape)
+        return tf.ensure_shape(dense, (None, self.length))
 
 
 def age_bucket(seconds: tf.Tensor) -> tf.Tensor:
-    """Seconds before the request -> 1 ... AGE_BUCKETS, one bucket for every factor of sqrt(2); int64."""
-    log = 2.0 * tf.math.log(tf.cast(tf.maximum(seconds, 1), tf.float64)) / tf.math.log(tf.constant(2.0, tf.float64))
-    return 1 + tf.minimum(tf.cast(tf.floor(log), tf.int64), AGE_BUCKETS - 1)
+    """Seconds before the request -> 1 ... AGE_BUCKETS, one bucket for every factor of sqrt(2); int64.
+
+    By comparing integers: a logarithm's last bit depends on how TensorFlow rewrites the graph, and an age of 2^k
+    seconds would change its bucket between training and serving.
+    """
+    flat = tf.searchsorted(
+        tf.constant(AGE_BORDERS, tf.int64), tf.reshape(seconds, [-1]), side="right", out_type=tf.int64
+    )
+    return 1 + tf.reshape(flat, tf.shape(seconds))
 
 
 def _scalar(values: Sparse, rows: tf.Tensor) -> tf.Tensor:

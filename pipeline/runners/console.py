@@ -54,7 +54,7 @@ def quiet(log_file: pathlib.Path) -> Iterator[Console]:
 
 
 class StageLines:
-    """A line per finished stage; on a terminal also a live bar for the running one.
+    """A line per finished stage; on a terminal also a live bar for each that runs.
 
     Args:
       console: of `quiet`.
@@ -72,7 +72,7 @@ class StageLines:
             transient=True,
             disable=not console.is_terminal,
         )
-        self.task = None
+        self.tasks = {}
 
     def __enter__(self):
         self.bar.start()
@@ -83,18 +83,17 @@ class StageLines:
 
     def started(self, stage: str) -> None:
         """Shows the stage as running."""
-        self._clear()
-        self.task = self.bar.add_task(TITLES.get(stage, stage), total=None, figures="")
+        self.tasks[stage] = self.bar.add_task(TITLES.get(stage, stage), total=None, figures="")
 
     def progressed(self, stage: str, progress) -> None:
         """Moves the bar of a training stage."""
         shown = ("loss", "auc", "accuracy")
         figures = "  ".join(f"{name} {progress.figures[name]:.4f}" for name in shown if name in progress.figures)
-        self.bar.update(self.task, completed=progress.done, total=progress.total, figures=figures)
+        self.bar.update(self.tasks[stage], completed=progress.done, total=progress.total, figures=figures)
 
     def finished(self, stage: str, seconds: float, cached: bool, detail: str) -> None:
         """Prints the stage's line."""
-        self._clear()
+        self._clear(stage)
         took = "  cached" if cached else f"{seconds:6.1f} s"
         self.console.print(
             f"  [green]✓[/] {took}  {TITLES.get(stage, stage)}" + (f"  [dim]{escape(detail)}[/]" if detail else "")
@@ -102,10 +101,9 @@ class StageLines:
 
     def failed(self, stage: str) -> None:
         """Prints the line of the stage that failed."""
-        self._clear()
+        self._clear(stage)
         self.console.print(f"  [red]✗[/]           {TITLES.get(stage, stage)}")
 
-    def _clear(self) -> None:
-        if self.task is not None:
-            self.bar.remove_task(self.task)
-            self.task = None
+    def _clear(self, stage: str) -> None:
+        if stage in self.tasks:
+            self.bar.remove_task(self.tasks.pop(stage))

@@ -1,9 +1,11 @@
-"""The local runner: TFX's launcher node by node, with a line and a progress bar for the person who waits."""
+"""The local runner: TFX's launcher node by node, two at a time, with a line and a progress bar for who waits."""
 
 import datetime
+import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
 
 from ml_metadata.proto import metadata_store_pb2
 from tfx.dsl.compiler import compiler, constants
@@ -11,9 +13,11 @@ from tfx.orchestration import metadata
 from tfx.orchestration import pipeline as tfx_pipeline
 from tfx.orchestration.local import runner_utils
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
 
-from amen_tf.training import Progress
+from amen_tf.progress import Progress
 from pipeline import progress
+from pipeline.runners.side_process import SideProcess
 
 # Where TFX's Pusher keeps the version on its artifact.
 PUSHED_VERSION = "pushed_version"
@@ -23,9 +27,10 @@ COMPLETE, CACHED = metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Exe
 class StageError(RuntimeError):
     """A stage that failed; `__cause__` is what the stage raised."""
 
-    def __init__(self, stage: str, cause: BaseException | None):
-        super().__init__(f"Stage {stage} failed: {cause or 'its inputs are missing'}")
+    def __init__(self, stage: str, cause: BaseException):
+        super().__init__(f"Stage {stage} failed: {cause}")
         self.stage = stage
+        self.__cause__ = cause
 
 
 class StageResult(NamedTuple):
@@ -46,49 +51,205 @@ class StageResult(NamedTuple):
     pushed: str | None = None
 
 
-def run_stages(
-    pipeline: tfx_pipeline.Pipeline,
-    started: Callable[[str], None],
-    progressed: Callable[[str, Progress], None],
-) -> Iterator[StageResult]:
-    """Runs the stages one after the other and yields each result as it is there.
+class Watcher(Protocol):
+    """Who is told what happens; called by one thread at a time."""
 
-    TFX's LocalDagRunner does the same in one go, without saying what was cached and what came out.
+    def started(self, stage: str) -> None:
+        """A stage begins."""
+
+    def progressed(self, stage: str, done: Progress) -> None:
+        """A stage reports how far it is."""
+
+    def finished(self, result: StageResult) -> None:
+        """A stage ended well."""
+
+
+def run_stages(pipeline: tfx_pipeline.Pipeline, watcher: Watcher, side: SideProcess | None = None) -> None:
+    """Runs every stage as soon as those that it depends on are complete.
+
+    TFX's LocalDagRunner runs them strictly one after the other, without saying what was cached and what came out.
 
     Args:
       pipeline: with a `metadata_connection_config`.
-      started: called with a stage's id before it runs.
-      progressed: called with a stage's id and its `Progress`.
+      watcher: is told what happens.
+      side: takes stages that this process does not wait for; without it all run here, one after the other.
 
     Raises:
-      StageError: a stage failed; those before it are kept and need not run again.
+      StageError: a stage failed (of several, the first in the pipeline's order). What was running beside it has come
+        to its end; all that is complete is kept and need not run again.
     """
     compiled = compiler.Compiler().compile(pipeline)
     run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()}
     runtime_parameter_utils.substitute_runtime_parameter(compiled, run_id)
-    deployment = runner_utils.extract_local_deployment_config(compiled)
-    connection = pipeline.metadata_connection_config
-    for node in (entry.pipeline_node for entry in compiled.nodes):
-        stage = node.node_info.id
-        started(stage)
-        begin = time.monotonic()
+    nodes = [entry.pipeline_node for entry in compiled.nodes]
+    stages = _Stages(compiled, pipeline.metadata_connection_config, watcher)
+    schedule = Schedule({node.node_info.id: node.upstream_nodes for node in nodes})
+    beside = threading.Thread(target=_work, args=(schedule, stages, side), daemon=True)
+    if side is not None:
+        beside.start()
+    try:
+        _work(schedule, stages, None)
+    except BaseException:  # an interrupt: nobody waits for what runs beside it
+        schedule.stop()
+        side and side.stop()
+        raise
+    finally:
+        if side is not None:
+            beside.join()
+    for stage in schedule.order:
+        if stage in schedule.failures:
+            raise StageError(stage, schedule.failures[stage])
+
+
+def _work(schedule: "Schedule", stages: "_Stages", side: SideProcess | None) -> None:
+    """Runs what the schedule gives out until there is nothing left."""
+    while (stage := schedule.take(beside=side is not None)) is not None:
         try:
-            with progress.listening(lambda p, stage=stage: progressed(stage, p)):
-                execution = launcher.Launcher(
-                    pipeline_node=node,
-                    mlmd_connection=metadata.Metadata(connection),
-                    pipeline_info=compiled.pipeline_info,
-                    pipeline_runtime_spec=compiled.runtime_spec,
-                    executor_spec=runner_utils.extract_executor_spec(deployment, stage),
-                    custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, stage),
-                ).launch()
+            stages.run(stage, side)
         except Exception as e:
-            raise StageError(stage, e) from e
-        state, *made = _outcome(connection, execution.execution_id) if execution else (None, {}, None)
-        # The launcher does not raise when inputs cannot be resolved; it records a failed execution.
-        if state not in (None, COMPLETE, CACHED):
-            raise StageError(stage, None)
-        yield StageResult(stage, state == CACHED, time.monotonic() - begin, *made)
+            schedule.failed(stage, e)
+        else:
+            schedule.completed(stage)
+
+
+class Schedule:
+    """Which stage may run next. Of those that are ready, the main process gets the one that most others wait for.
+
+    Args:
+      upstream: stage -> the stages that must be complete before it, in the pipeline's order.
+
+    Attributes:
+      order: all stages.
+      failures: stage -> what it raised.
+    """
+
+    def __init__(self, upstream: dict[str, Iterable[str]]):
+        self.order = list(upstream)
+        self.failures: dict[str, Exception] = {}
+        self._waits_for = {stage: set(needed) & set(upstream) for stage, needed in upstream.items()}
+        self._left, self._complete = list(upstream), set()
+        self._main_is_free, self._running, self._stopped = True, 0, False
+        self._changed = threading.Condition()
+
+    def take(self, beside: bool) -> str | None:
+        """Waits for a stage that may run, and returns it; None when there will be none.
+
+        Args:
+          beside: asked by the side process, which never takes the only stage that a free main process could take.
+        """
+        with self._changed:
+            if not beside:
+                self._main_is_free = True
+                self._changed.notify_all()
+            while True:
+                # What runs elsewhere may still make others ready; with nothing running, nothing will.
+                if self._stopped or self.failures or not self._left:
+                    return None
+                ready = [stage for stage in self._left if self._waits_for[stage] <= self._complete]
+                ready.sort(key=self._waiting_for, reverse=True)
+                if beside and self._main_is_free:
+                    del ready[:1]
+                if ready:
+                    break
+                self._changed.wait()
+            stage = ready[0]
+            self._left.remove(stage)
+            if not beside:
+                self._main_is_free = False
+            self._changed.notify_all()
+            return stage
+
+    def completed(self, stage: str) -> None:
+        """Those that waited for `stage` may be ready now."""
+        with self._changed:
+            self._complete.add(stage)
+            self._changed.notify_all()
+
+    def failed(self, stage: str, error: Exception) -> None:
+        """Nothing new is started any more."""
+        with self._changed:
+            self.failures[stage] = error
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Nothing new is started any more, and nobody waits."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def _waiting_for(self, stage: str) -> int:
+        """How many stages wait for `stage`, directly or not."""
+        waiting = {stage}
+        for later in self.order:
+            if self._waits_for[later] & waiting:
+                waiting.add(later)
+        return len(waiting)
+
+
+class _Stages:
+    """Runs single stages; their drivers and publishers take turns, their executors do not.
+
+    Args:
+      compiled: TFX's intermediate representation of the pipeline.
+      connection: to the metadata.
+      watcher: of `run_stages`.
+    """
+
+    def __init__(self, compiled: pipeline_pb2.Pipeline, connection, watcher: Watcher):
+        self.nodes = {entry.pipeline_node.node_info.id: entry.pipeline_node for entry in compiled.nodes}
+        self.compiled, self.connection, self.watcher = compiled, connection, watcher
+        self.deployment = runner_utils.extract_local_deployment_config(compiled)
+        # SQLite has one writer at a time, and the watcher is called by one thread at a time.
+        self.turn = threading.Lock()
+
+    def run(self, stage: str, side: SideProcess | None) -> None:
+        """Runs a stage, its executor here or in `side`."""
+        with self.turn:
+            self.watcher.started(stage)
+            begin = time.monotonic()
+            spec = runner_utils.extract_executor_spec(self.deployment, stage)
+            execution = launcher.Launcher(
+                pipeline_node=self.nodes[stage],
+                mlmd_connection=metadata.Metadata(self.connection),
+                pipeline_info=self.compiled.pipeline_info,
+                pipeline_runtime_spec=self.compiled.runtime_spec,
+                executor_spec=spec,
+                custom_driver_spec=runner_utils.extract_custom_driver_spec(self.deployment, stage),
+                custom_executor_operators=self._operators(stage, spec, side),
+            ).launch()
+            state, *made = _outcome(self.connection, execution.execution_id) if execution else (None, {}, None)
+            # The launcher does not raise when inputs cannot be resolved; it records a failed execution.
+            if state not in (None, COMPLETE, CACHED):
+                raise RuntimeError("its inputs are missing")
+            self.watcher.finished(StageResult(stage, state == CACHED, time.monotonic() - begin, *made))
+
+    def _operators(self, stage: str, spec, side: SideProcess | None) -> dict:
+        """TFX's operators of executors, but that they give up the turn while they run."""
+        if spec is None:
+            return {}
+        usual, others_turn = launcher.DEFAULT_EXECUTOR_OPERATORS[type(spec)], self._others_turn
+
+        def progressed(done: Progress) -> None:
+            with self.turn:
+                self.watcher.progressed(stage, done)
+
+        class Operator(usual):
+            def run_executor(self, execution_info):
+                with others_turn():
+                    if side is not None:
+                        return side.run(spec, execution_info, progressed)
+                    with progress.listening(progressed):
+                        return super().run_executor(execution_info)
+
+        return {type(spec): Operator}
+
+    @contextmanager
+    def _others_turn(self):
+        self.turn.release()
+        try:
+            yield
+        finally:
+            self.turn.acquire()
 
 
 def _outcome(connection, execution_id: int | None) -> tuple[int | None, dict[str, str], str | None]:

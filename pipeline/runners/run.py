@@ -1,5 +1,6 @@
 """`amen run`: prepares the log, runs the pipeline on this machine and says what came of it."""
 
+import contextlib
 import datetime
 import pathlib
 import re
@@ -9,8 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from amen_tf.config import Settings, SettingsError
+from pipeline.runners.beam import beam_arguments, collect_garbage_rarely, settle
 from pipeline.runners.console import StageLines, quiet
 from pipeline.runners.layout import Layout, RunBusyError
+from pipeline.runners.side_process import SideProcess
 
 # Stages whose TensorBoard folders are linked under one roof.
 TRAINERS = ("base", "baseline", "generator", "ctr")
@@ -41,6 +44,18 @@ def run(settings: Settings) -> int:
 
 
 def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> None:
+    with contextlib.ExitStack() as open_until_the_end:
+        side = open_until_the_end.enter_context(SideProcess()) if settings.run.processes > 1 else None
+        # It imports TensorFlow while this process does. A run that completed before finds most stages in the cache.
+        if side is not None and not layout.report.exists():
+            side.start()
+        lines = open_until_the_end.enter_context(StageLines(console))
+        _run_beside(side, settings, layout, console, lines, begin)
+
+
+def _run_beside(side: SideProcess | None, settings, layout, console: Console, lines: StageLines, begin: float) -> None:
+    lines.started("log")
+    collect_garbage_rarely()
     # TensorFlow and TFX are imported here, once their noise goes to the log file.
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
@@ -48,53 +63,54 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
     from pipeline.pipeline import create_pipeline
     from pipeline.runners.local import StageError, run_stages
     from pipeline.runners.prepare import prepare
-    from pipeline.runners.summary import Summary, stage_detail, write_example_request
+    from pipeline.runners.summary import Summary, write_example_request
     from schemas.loader import write_schema
 
-    with StageLines(console) as lines:
-        lines.started("reading the event log")
-        prepared = prepare(settings, layout)
-        contract = FeatureContract.from_settings(prepared.settings)
-        lines.finished("log", time.monotonic() - begin, False, prepared.log)
-        pipeline = create_pipeline(
-            prepared.settings,
-            pipeline_root=str(layout.artifacts),
-            log=prepared.log,
-            schema_file=write_schema(contract, layout.schema),
-            push_folder=str(layout.push),
-            metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
-            beam_pipeline_args=beam_arguments(settings.run.beam_workers),
-        )
-        results = {}
-        try:
-            for result in run_stages(pipeline, lines.started, lines.progressed):
-                results[result.stage] = result
-                lines.finished(result.stage, result.seconds, result.cached, stage_detail(result))
-                if result.stage in TRAINERS:
-                    _link(layout.tensorboard / result.stage, pathlib.Path(result.outputs["model_run"]))
-        except StageError as e:
-            lines.failed(e.stage)
-            raise
-    write_example_request(results["example_gen"].outputs["examples"], contract, layout.example_request)
-    summary = Summary(prepared.settings, layout, results, time.monotonic() - begin)
+    settle()
+    prepared = prepare(settings, layout)
+    contract = FeatureContract.from_settings(prepared.settings)
+    lines.finished("log", time.monotonic() - begin, False, prepared.log)
+    pipeline = create_pipeline(
+        prepared.settings,
+        pipeline_root=str(layout.artifacts),
+        log=prepared.log,
+        schema_file=write_schema(contract, layout.schema),
+        push_folder=str(layout.push),
+        metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
+        beam_pipeline_args=beam_arguments(settings.run.beam_workers),
+    )
+    told = _Told(lines, layout)
+    try:
+        run_stages(pipeline, told, side)
+    except StageError as e:
+        lines.failed(e.stage)
+        raise
+    write_example_request(told.results["example_gen"].outputs["examples"], contract, layout.example_request)
+    summary = Summary(prepared.settings, layout, told.results, time.monotonic() - begin)
     summary.write()
     summary.print(console)
 
 
-def beam_arguments(workers: int) -> list[str]:
-    """Options of Beam's direct runner.
+class _Told:
+    """Passes on to the console what happens, and keeps the results.
 
-    With one worker everything runs in this process, in an order that is the same in every run.
+    Args:
+      lines: of the console.
+      layout: of the run; trainers' TensorBoard folders come under its roof.
     """
-    mode = "in_memory" if workers == 1 else "multi_processing"
-    return [
-        f"--direct_num_workers={workers}",
-        f"--direct_running_mode={mode}",
-        # Measuring the size of every cached side input takes Beam longer than computing with them.
-        "--max_cache_memory_usage_mb=0",
-        # Any image name will do: without one TFX packs itself up for remote workers, at every stage.
-        "--sdk_container_image=local",
-    ]
+
+    def __init__(self, lines: StageLines, layout: Layout):
+        self.lines, self.layout, self.results = lines, layout, {}
+        self.started, self.progressed = lines.started, lines.progressed
+
+    def finished(self, result) -> None:
+        """Keeps and prints a result."""
+        from pipeline.runners.summary import stage_detail
+
+        self.results[result.stage] = result
+        self.lines.finished(result.stage, result.seconds, result.cached, stage_detail(result))
+        if result.stage in TRAINERS:
+            _link(self.layout.tensorboard / result.stage, pathlib.Path(result.outputs["model_run"]))
 
 
 def _link(link: pathlib.Path, target: pathlib.Path) -> None:

@@ -9,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from amen_tf.config import TrainerSettings
 from amen_tf.features import CANDIDATE_MASK, LABEL
 from amen_tf.models.ranking import RankingModel, keras_step
-from amen_tf.training import KeepBest, Progress, Watched, make_deterministic, train
+from amen_tf.progress import Progress
+from amen_tf.training import KeepBest, Watched, make_deterministic, train
 
 
 class Scripted(keras.Model):

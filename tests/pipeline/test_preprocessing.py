@@ -17,7 +17,7 @@ from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
 from amen_tf.features import AGE_BUCKETS, Feature, FeatureContract
 from amen_tf.signatures import TransformGraph, raw_feature_spec
-from pipeline.preprocessing import age_bucket, feature_sizes, preprocessing_fn
+from pipeline.preprocessing import AGE_BORDERS, age_bucket, feature_sizes, preprocessing_fn
 
 LENGTH, FLOW, OOV, NOW = 3, 2, 2, 1_700_000_000
 # Ids of categories: 0 nothing, 1..OOV unseen, then words.
@@ -155,6 +155,10 @@ def test_ages_by_hand(seconds, bucket):
 def test_ages_at_powers_of_two_do_not_slip_to_the_bucket_below():
     powers = np.arange(32)
     np.testing.assert_array_equal(age_bucket(tf.constant(2**powers, tf.int64)), 1 + 2 * powers)
+
+
+def test_age_borders_are_the_first_whole_second_of_each_half_power():
+    assert all((border - 1) ** 2 < 2**k <= border**2 for k, border in enumerate(AGE_BORDERS, start=1))
 
 
 def test_movelines_are_padded_on_the_left_and_keep_the_newest(transform):

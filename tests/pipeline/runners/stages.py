@@ -4,7 +4,7 @@ from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArti
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
 
-from amen_tf.training import Progress
+from amen_tf.progress import Progress
 from pipeline import progress
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from amen_tf.training import Progress
+from amen_tf.progress import Progress
 from pipeline.runners.console import TITLES, StageLines, quiet
 
 ROOT = pathlib.Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import pytest
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
-from amen_tf.training import Progress
+from amen_tf.progress import Progress
 from pipeline import progress
 from pipeline.runners.local import StageError, run_stages
 from tests.pipeline.runners.stages import Copies, Writes

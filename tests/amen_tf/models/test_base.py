@@ -1,0 +1,66 @@
+"""What base and CTR model are made of: everything that reaches the merge MLP, put together from its parts."""
+
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+
+from amen_tf.features import DIVERSITY, FLOW, VELOCITY
+from amen_tf.layers.embedding import event_mask
+
+D, SIDE = 8, 8
+# Touched, count and two recencies, each for item and category.
+MATCH = 8
+
+
+def merge_inputs(model, features):
+    """What the merge MLP is called with: candidates `[B, N, a]` and requests `[B, b]`."""
+    with mock.patch.object(model.merge, "call", wraps=model.merge.call) as call:
+        model(features)
+    return call.call_args.args
+
+
+def shared_parts(model, features):
+    """The base's inputs, by its own layers."""
+    moveline, candidates = model.encoder.moveline(features), model.encoder.candidates(features)
+    targets = model.encoder.items(candidates)
+    h_user = model.attention(targets, model.encoder(features), event_mask(moveline))
+    match, side = model.match(candidates, moveline), model.candidate_side(features, targets)
+    return [targets, h_user, targets * h_user, match, side], [model.request_side(features, targets)]
+
+
+def close(left, right):
+    np.testing.assert_allclose(left, right, rtol=1e-6, atol=1e-6)
+
+
+def test_merge_reads_target_interest_their_product_matches_and_sides(base, features):
+    candidate, request = merge_inputs(base, features)
+    per_candidate, per_request = shared_parts(base, features)
+    close(candidate, tf.concat(per_candidate, -1))
+    close(request, tf.concat(per_request, -1))
+    # Two candidate features, position and price; scene and one context feature.
+    assert candidate.shape[-1] == 3 * D + MATCH + 2 * SIDE and request.shape[-1] == 2 * SIDE
+
+
+def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_inputs(ctr, features):
+    # z = [a_flow, h_user, mean S_div, v_t0, e_t0, ...]. Behind, so that the base's kernels fit in front.
+    candidate, request = merge_inputs(ctr, features)
+    per_candidate, per_request = shared_parts(ctr, features)
+    flow = ctr.flow(features)
+    aligned = ctr.alignment(ctr.generator.candidate_vectors(features), flow[FLOW])
+    close(candidate, tf.concat([*per_candidate, aligned], -1))
+    diversity = tf.reduce_mean(flow[DIVERSITY], -1)[:, tf.newaxis]
+    close(request, tf.concat([*per_request, diversity, flow[VELOCITY][:, 0]], -1))
+
+
+def test_ctr_model_without_alignment_reads_the_mean_of_the_flow(ctr_without_alignment, features):
+    candidate, _ = merge_inputs(ctr_without_alignment, features)
+    mean = tf.reduce_mean(ctr_without_alignment.flow(features)[FLOW], 1)
+    close(candidate[..., -D:], np.repeat(mean[:, tf.newaxis], candidate.shape[1], 1))
+
+
+def test_ctr_model_without_flow_reads_what_the_base_reads(ctr_without_flow, features):
+    candidate, request = merge_inputs(ctr_without_flow, features)
+    per_candidate, per_request = shared_parts(ctr_without_flow, features)
+    close(candidate, tf.concat(per_candidate, -1))
+    close(request, tf.concat(per_request, -1))

@@ -30,7 +30,7 @@ def settle() -> None:
     """To be called when everything is imported; makes stages a fifth faster.
 
     What is there is set aside from the search for garbage. Beam is kept from two things that take it longer than the
-    computation itself on logs of laptop size: measuring everything in its cache of side inputs, which is turned off (for
+    computation itself on small logs: measuring everything in its cache of side inputs, which is turned off (for
     workers inside this process that has no option, `--max_cache_memory_usage_mb` is for those outside), and working out
     the signature of each of the 30 methods of a DoFn dozens of times.
     """

@@ -56,11 +56,12 @@ def numpy_cross_entropy(logits, labels, mask):
 
 
 def numpy_tsp(score, diff_score, diff_label, mask):
-    terms = []
+    terms = {1: [], -1: []}
     for b, n in zip(*np.nonzero(mask), strict=True):
         indicator = 1 if diff_label[b, n] else -1
-        terms.append(math.log(1 + math.exp(-indicator * (diff_score[b, n] - score[b, n]))))
-    return sum(terms) / max(len(terms), 1)
+        terms[indicator].append(math.log(1 + math.exp(-indicator * (diff_score[b, n] - score[b, n]))))
+    means = [sum(of_sign) / len(of_sign) for of_sign in terms.values() if of_sign]
+    return sum(means) / max(len(means), 1)
 
 
 class Case(NamedTuple):
@@ -305,6 +306,18 @@ def test_tsp_by_hand():
     diff_label = tf.constant([[0.0, 1.0, 1.0]])
     loss = losses.tsp_loss(score, tf.zeros((1, 3)), diff_label, tf.constant([[True, True, False]]))
     np.testing.assert_allclose(loss, (math.log(4 / 3) + math.log(4)) / 2, rtol=1e-6)
+
+
+def test_tsp_weighs_both_signs_alike():
+    # Three pairs with a clicked diff sample, -log sigma(0 - log 3) = log 4 each; one with an unclicked one, log(4/3).
+    # The signs' means: log 4 and log(4/3); were all pairs alike it would be (3 log 4 + log(4/3)) / 4.
+    score = tf.fill((2, 2), math.log(3))
+    diff_label = tf.constant([[1.0, 1.0], [1.0, 0.0]])
+    loss = losses.tsp_loss(score, tf.zeros((2, 2)), diff_label, tf.ones((2, 2), tf.bool))
+    np.testing.assert_allclose(loss, (math.log(4) + math.log(4 / 3)) / 2, rtol=1e-6)
+    # With pairs of one sign only, theirs is the loss.
+    loss = losses.tsp_loss(score, tf.zeros((2, 2)), diff_label, tf.constant([[True, True], [True, False]]))
+    np.testing.assert_allclose(loss, math.log(4), rtol=1e-6)
 
 
 @pytest.mark.parametrize("diff_clicked", [0.0, 1.0])

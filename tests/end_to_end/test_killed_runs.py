@@ -74,13 +74,15 @@ def killed_twice(tmp_path_factory):
         return False
 
     out = killed(start(root, CHANGED), a_second_later)
-    assert "ExampleValidator" in out and "Transform" not in out
+    assert "ExampleGen" in out and "Transform" not in out
+    # The first line is no stage but the start.
+    complete = out.count("  ✓  ") - 1
     assert pushed_names(root) == ()
 
     process = start(root, CHANGED, code=DIES_WHILE_PUSHING)
     out, _ = process.communicate(timeout=900)
     assert process.returncode == -signal.SIGKILL
-    assert out.count("  cached  ") == 4 and "Evaluator: AMEN" in out and "Pusher" not in out
+    assert out.count("  cached  ") >= complete >= 2 and "Evaluator: AMEN" in out and "Pusher" not in out
     [left] = pushed_names(root)
     assert left.startswith("tmp.")
     return run(root, CHANGED)

@@ -1,5 +1,8 @@
 """Small stages of TFX for tests of the runner; here, because TFX finds a stage's code by its importable name."""
 
+import os
+import time
+
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types import standard_artifacts
@@ -23,5 +26,10 @@ def Copies(
 ):
     if mood == "bad":
         raise ValueError("expected a good mood, got bad")
+    progress.report(Progress(1, 1, {}))
     with open(f"{source.uri}/data") as file, open(f"{copy.uri}/data", "w") as target:
         target.write(file.read())
+    with open(f"{copy.uri}/process", "w") as target:
+        target.write(str(os.getpid()))
+    if mood == "slow":
+        time.sleep(0.5)

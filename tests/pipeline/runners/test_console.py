@@ -90,6 +90,19 @@ def test_a_line_for_every_finished_stage():
     ]
 
 
+def test_two_bars_at_a_time():
+    file = io.StringIO()
+    with StageLines(Console(file=file, force_terminal=True, width=200)) as lines:
+        lines.started("baseline")
+        lines.started("generator")
+        lines.progressed("generator", Progress(1, 4, {"loss": 2.0}))
+        lines.progressed("baseline", Progress(3, 4, {"loss": 0.5}))
+        lines.bar.refresh()
+        lines.finished("generator", 1.0, False, "")
+        assert [task.completed for task in lines.bar.tasks] == [3]
+    assert "25%" in file.getvalue() and "75%" in file.getvalue()
+
+
 def test_a_failed_stage_has_its_line():
     def act(lines):
         lines.started("evaluator")

@@ -80,7 +80,24 @@ class DataSettings(Section):
         clash = sorted(reserved.intersection(names))
         if clash:
             raise ValueError(f"features named as columns that the event log already has: {', '.join(clash)}")
+        clash = sorted(f.name for f in self.features if _is_derived(f))
+        if clash:
+            raise ValueError(
+                f"features named as columns that are derived from the log: {', '.join(clash)}; give them another name "
+                f"with `columns` (names beginning with {', '.join(DERIVED_PREFIXES)}, the names "
+                f"{', '.join(sorted(DERIVED))}, and `age` for a feature of items are taken)"
+            )
         return self
+
+
+# What ExampleGen, Transform and the frozen generator call their own columns.
+DERIVED_PREFIXES = ("moveline_", "candidate_", "future_", "diff_")
+DERIVED = frozenset({"flow", "diversity", "velocity", "user_key"})
+
+
+def _is_derived(feature: FeatureSettings) -> bool:
+    of_events = feature.owner == "item" and feature.name == "age"
+    return feature.name in DERIVED or feature.name.startswith(DERIVED_PREFIXES) or of_events
 
 
 Border = dt.datetime | dt.date | int | float

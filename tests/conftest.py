@@ -2,8 +2,8 @@
 
 import os
 
-# Read by TensorFlow's C++ part when it is loaded: 2 keeps errors, drops the notices about CPU flags and missing GPUs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Read by TensorFlow's C++ part when it is loaded: without it every machine without a GPU gets a page of complaints.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import amen_tf  # noqa: F401  before tensorflow: importing it selects Keras 2
 

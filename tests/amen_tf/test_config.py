@@ -128,6 +128,20 @@ def test_every_fault_is_listed_with_its_key_and_value():
             {"simulate": {}, "features": [{"name": "a", "owner": "user", "kind": "numeric"}] * 2},
             "features declared twice: a",
         ),
+        *(
+            (
+                {"simulate": {}, "features": [{"name": name, "owner": owner, "kind": "numeric"}]},
+                f"columns that are derived from the log: {name}; give them another name",
+            )
+            for name, owner in (
+                ("flow", "user"),
+                ("user_key", "user"),
+                ("moveline_length", "context"),
+                ("candidate_mask", "user"),
+                ("future_price", "item"),
+                ("age", "item"),
+            )
+        ),
         (
             {"simulate": {}, "features": [{"name": "label", "owner": "user", "kind": "numeric"}]},
             "columns that the event log already has: label",

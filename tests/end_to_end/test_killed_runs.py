@@ -125,8 +125,11 @@ def test_nothing_half_written_is_left(killed_twice, killed_in_training):
 
 
 def test_the_same_result_wherever_it_was_killed(killed_twice, killed_in_training):
-    for name in ("auc", "calibration", "test_impressions", "blessed"):
-        assert killed_twice.report[name] == killed_in_training.report[name], name
+    one, other = killed_twice.report, killed_in_training.report
+    for name in ("auc", "test_impressions", "blessed"):
+        assert one[name] == other[name], name
+    # Beam sizes its batches by the time they take: the sums behind this are made in another order.
+    assert one["calibration"] == pytest.approx(other["calibration"], rel=1e-6)
 
 
 def test_the_same_weights_wherever_it_was_killed(killed_twice, killed_in_training):

@@ -11,6 +11,7 @@ HERE = pathlib.Path(__file__).parent
 INSTALL_REQUIRES = [
     "tensorflow>=2.16.2,<2.22",
     "tf-keras>=2.16,<2.22",
+    "tensorboard>=2.16,<3",
     "tensorflow-recommenders>=0.7.7,<0.8",
     "tfx>=1.16.0,<1.22",
     "tensorflow-transform>=1.16,<1.22",

@@ -15,12 +15,14 @@ from pipeline.runners.console import StageLines, quiet
 from pipeline.runners.layout import Layout, RunBusyError
 from pipeline.runners.side_process import SideProcess
 
+# What shells expect after Ctrl+C.
+INTERRUPTED = 130
 # Stages whose TensorBoard folders are linked under one roof.
 TRAINERS = ("base", "baseline", "generator", "ctr")
 
 
 def run(settings: Settings) -> int:
-    """Runs everything and returns the exit status: 0 when the run completed, whatever the gate said; else 1.
+    """Runs everything and returns the exit status: 0 when the run completed, whatever the gate said; else 1 (130: ^C).
 
     A run that is repeated goes on where the last one ended: stages that completed, with the same inputs, settings
     and code, are taken from the cache.
@@ -37,6 +39,9 @@ def run(settings: Settings) -> int:
         except (RunBusyError, SettingsError) as e:
             console.print(f"[red]Error:[/] {escape(str(e))}")
             return 1
+        except KeyboardInterrupt:
+            console.print("\nStopped. Completed stages are kept: the same command goes on from here.")
+            return INTERRUPTED
         except Exception as e:  # the person gets the cause and the next step; the log file has the traceback
             _print_failure(console, e, log_file)
             return 1

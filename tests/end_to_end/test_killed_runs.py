@@ -88,6 +88,32 @@ def killed_twice(tmp_path_factory):
     return run(root, CHANGED)
 
 
+def test_an_interrupt_says_what_is_kept_and_leaves_no_process(tmp_path):
+    process = start(tmp_path)
+    analysing = there(tmp_path, "amen-smoke/artifacts/transform/.system/*/*")
+    end = time.monotonic() + 600
+    while not analysing():
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and err == ""
+    assert out.splitlines()[-1] == "Stopped. Completed stages are kept: the same command goes on from here."
+    # multiprocessing's own helper ends a moment after the process that it helped.
+    end = time.monotonic() + 30
+    while _group_exists(process.pid):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_what_was_complete_is_kept_and_what_depends_on_the_change_is_made_anew(killed_in_training, finished):
     assert killed_in_training.status == 0
     assert killed_in_training.rerun == {"ctr", "evaluator", "pusher"}

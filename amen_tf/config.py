@@ -84,8 +84,8 @@ class DataSettings(Section):
         if clash:
             raise ValueError(
                 f"features named as columns that are derived from the log: {', '.join(clash)}; give them another name "
-                f"with `columns` (names beginning with {', '.join(DERIVED_PREFIXES)}, the names "
-                f"{', '.join(sorted(DERIVED))}, and `age` for a feature of items are taken)"
+                f"with `columns` (taken are names beginning with {', '.join(DERIVED_PREFIXES)}; "
+                f"{', '.join(sorted(DERIVED))}; mask and weight for items and candidates; age for items)"
             )
         return self
 
@@ -95,9 +95,13 @@ DERIVED_PREFIXES = ("moveline_", "candidate_", "future_", "diff_")
 DERIVED = frozenset({"flow", "diversity", "velocity", "user_key"})
 
 
+# The same for features whose columns get the prefixes above: moveline_age, candidate_mask, candidate_weight.
+DERIVED_OF = {"item": {"age", "mask", "weight"}, "candidate": {"mask", "weight"}}
+
+
 def _is_derived(feature: FeatureSettings) -> bool:
-    of_events = feature.owner == "item" and feature.name == "age"
-    return feature.name in DERIVED or feature.name.startswith(DERIVED_PREFIXES) or of_events
+    taken = DERIVED | DERIVED_OF.get(feature.owner, set())
+    return feature.name in taken or feature.name.startswith(DERIVED_PREFIXES)
 
 
 Border = dt.datetime | dt.date | int | float

@@ -7,7 +7,7 @@ from tfx.components.example_validator import component
 from tfx.components.example_validator import executor as validator_executor
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils
+from tfx.types import BaseChannel, artifact_utils
 
 
 class AnomalyError(ValueError):
@@ -33,9 +33,18 @@ class StrictExecutor(validator_executor.Executor):
 
 
 class ExampleValidator(component.ExampleValidator):
-    """TFX's ExampleValidator with `StrictExecutor`."""
+    """TFX's ExampleValidator with `StrictExecutor`.
+
+    Args:
+      statistics, schema: as TFX's.
+      code: a fingerprint of this module, for the cache.
+    """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(StrictExecutor)
+
+    def __init__(self, statistics: BaseChannel, schema: BaseChannel, code: str = ""):
+        super().__init__(statistics=statistics, schema=schema)
+        self.spec.exec_properties["code"] = code
 
 
 def anomaly_table(found: Mapping[str, Mapping]) -> str:

@@ -1,7 +1,7 @@
 """Fingerprints of the project's own code, so that TFX's cache sees an edit and re-runs what depends on it, no more.
 
-TFX keys its cache by inputs and properties; code reached through a dotted name is invisible to it. Every stage
-therefore carries the fingerprint of its entry module in its properties.
+TFX keys its cache by inputs and properties; code reached through a dotted name is invisible to it. Every stage that
+runs code of ours therefore carries the fingerprint of its entry module in its properties.
 """
 
 import ast
@@ -12,7 +12,7 @@ import pathlib
 
 PACKAGES = ("amen_tf", "pipeline", "schemas", "serving")
 # A stage's result depends on these as much as on our own code.
-LIBRARIES = ("tensorflow", "tf-keras", "tensorflow-transform", "tfx", "tfx-bsl")
+LIBRARIES = ("tensorflow", "tf-keras", "tensorflow-transform", "tfx", "tfx-bsl", "apache-beam")
 
 
 def fingerprint(*modules: str) -> str:

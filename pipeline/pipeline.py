@@ -21,10 +21,16 @@ from pipeline.fingerprint import fingerprint
 from pipeline.pusher import Pusher
 from pipeline.resolver import LastBlessedBefore
 
-# Ids of the stages, in the order in which they run; also the names that people see.
+# Ids of the stages; also the names that people see.
 EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
 BASE, BASELINE, GENERATOR, CTR = "base", "baseline", "generator", "ctr"
 RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER = "last_blessed", "evaluator_baseline", "evaluator", "pusher"
+# As one would run them one by one: what is wrong with the data is said by those that look at it first.
+STAGES = (
+    *(EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM),
+    *(BASE, BASELINE, GENERATOR, CTR),
+    *(RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER),
+)
 
 EVAL_SPLIT = "eval"
 
@@ -61,9 +67,9 @@ def create_pipeline(
     ).with_id(EXAMPLES)
     statistics = StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
     schema = ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
-    validation = ExampleValidator(statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]).with_id(
-        VALIDATION
-    )
+    validation = ExampleValidator(
+        statistics.outputs["statistics"], schema.outputs["schema"], fingerprint("pipeline.example_validator")
+    ).with_id(VALIDATION)
     transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],

@@ -9,7 +9,7 @@ from collections.abc import Callable
 def beam_arguments(workers: int) -> list[str]:
     """Options of the direct runner.
 
-    With one worker everything runs in one process, in an order that is the same in every run.
+    With one worker everything runs in one process, and examples come in the same order in every run.
     """
     mode = "in_memory" if workers == 1 else "multi_processing"
     return [

@@ -3,7 +3,8 @@
 import datetime
 import threading
 import time
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
@@ -63,42 +64,58 @@ class Watcher(Protocol):
     def finished(self, result: StageResult) -> None:
         """A stage ended well."""
 
+    def failed(self, stage: str) -> None:
+        """A stage failed."""
 
-def run_stages(pipeline: tfx_pipeline.Pipeline, watcher: Watcher, side: SideProcess | None = None) -> None:
+
+def run_stages(
+    pipeline: tfx_pipeline.Pipeline,
+    watcher: Watcher,
+    side: SideProcess | None = None,
+    order: Sequence[str] = (),
+) -> None:
     """Runs every stage as soon as those that it depends on are complete.
 
     TFX's LocalDagRunner runs them strictly one after the other, without saying what was cached and what came out.
+
+    After a failure only those are still run that come before the failed stage in `order` and do not depend on it, so
+    that what is reported is what a runner of one stage at a time would have met first.
 
     Args:
       pipeline: with a `metadata_connection_config`.
       watcher: is told what happens.
       side: takes stages that this process does not wait for; without it all run here, one after the other.
+      order: ids of stages; those that it lacks come after it.
 
     Raises:
-      StageError: a stage failed (of several, the first in the pipeline's order). What was running beside it has come
-        to its end; all that is complete is kept and need not run again.
+      StageError: a stage failed (of several, the first in `order`). What was running beside it has come to its end;
+        all that is complete is kept and need not run again.
     """
     compiled = compiler.Compiler().compile(pipeline)
     run_id = {constants.PIPELINE_RUN_ID_PARAMETER_NAME: datetime.datetime.now().isoformat()}
     runtime_parameter_utils.substitute_runtime_parameter(compiled, run_id)
-    nodes = [entry.pipeline_node for entry in compiled.nodes]
+    upstream = {entry.pipeline_node.node_info.id: entry.pipeline_node.upstream_nodes for entry in compiled.nodes}
+    ids = [stage for stage in order if stage in upstream] + [stage for stage in upstream if stage not in order]
     stages = _Stages(compiled, pipeline.metadata_connection_config, watcher)
-    schedule = Schedule({node.node_info.id: node.upstream_nodes for node in nodes})
+    schedule = Schedule({stage: upstream[stage] for stage in ids})
     beside = threading.Thread(target=_work, args=(schedule, stages, side), daemon=True)
-    if side is not None:
-        beside.start()
     try:
+        if side is not None:
+            beside.start()
         _work(schedule, stages, None)
-    except BaseException:  # an interrupt: nobody waits for what runs beside it
-        schedule.stop()
-        side and side.stop()
-        raise
-    finally:
         if side is not None:
             beside.join()
-    for stage in schedule.order:
-        if stage in schedule.failures:
-            raise StageError(stage, schedule.failures[stage])
+    except BaseException:  # an interrupt: nobody waits for what runs beside it
+        schedule.stop()
+        if side is not None:
+            side.stop()
+            beside.join()
+        raise
+    failures = [StageError(stage, schedule.failures[stage]) for stage in ids if stage in schedule.failures]
+    for other in failures[1:]:
+        traceback.print_exception(other)
+    if failures:
+        raise failures[0]
 
 
 def _work(schedule: "Schedule", stages: "_Stages", side: SideProcess | None) -> None:
@@ -108,6 +125,7 @@ def _work(schedule: "Schedule", stages: "_Stages", side: SideProcess | None) -> 
             stages.run(stage, side)
         except Exception as e:
             schedule.failed(stage, e)
+            stages.failed(stage)
         else:
             schedule.completed(stage)
 
@@ -128,7 +146,7 @@ class Schedule:
         self.failures: dict[str, Exception] = {}
         self._waits_for = {stage: set(needed) & set(upstream) for stage, needed in upstream.items()}
         self._left, self._complete = list(upstream), set()
-        self._main_is_free, self._running, self._stopped = True, 0, False
+        self._main_is_free, self._stopped = True, False
         self._changed = threading.Condition()
 
     def take(self, beside: bool) -> str | None:
@@ -142,11 +160,11 @@ class Schedule:
                 self._main_is_free = True
                 self._changed.notify_all()
             while True:
-                # What runs elsewhere may still make others ready; with nothing running, nothing will.
-                if self._stopped or self.failures or not self._left:
+                wanted = self._wanted()
+                if not wanted:
                     return None
-                ready = [stage for stage in self._left if self._waits_for[stage] <= self._complete]
-                ready.sort(key=self._waiting_for, reverse=True)
+                ready = [stage for stage in wanted if self._waits_for[stage] <= self._complete]
+                ready.sort(key=lambda stage: -len(self._waiting_for(stage)))
                 if beside and self._main_is_free:
                     del ready[:1]
                 if ready:
@@ -166,7 +184,7 @@ class Schedule:
             self._changed.notify_all()
 
     def failed(self, stage: str, error: Exception) -> None:
-        """Nothing new is started any more."""
+        """Of what is left, only what comes before `stage` and does not wait for it is still wanted."""
         with self._changed:
             self.failures[stage] = error
             self._changed.notify_all()
@@ -177,13 +195,23 @@ class Schedule:
             self._stopped = True
             self._changed.notify_all()
 
-    def _waiting_for(self, stage: str) -> int:
-        """How many stages wait for `stage`, directly or not."""
-        waiting = {stage}
-        for later in self.order:
-            if self._waits_for[later] & waiting:
-                waiting.add(later)
-        return len(waiting)
+    def _wanted(self) -> list[str]:
+        """Stages that are to be given out now or later."""
+        if self._stopped:
+            return []
+        if not self.failures:
+            return self._left
+        lost = set().union(*map(self._waiting_for, self.failures))
+        first = min(map(self.order.index, self.failures))
+        return [stage for stage in self._left if stage not in lost and self.order.index(stage) < first]
+
+    def _waiting_for(self, stage: str) -> set[str]:
+        """The stages that wait for `stage`, directly or not, and itself."""
+        waiting, before = {stage}, 0
+        while len(waiting) > before:
+            before = len(waiting)
+            waiting |= {later for later, needed in self._waits_for.items() if needed & waiting}
+        return waiting
 
 
 class _Stages:
@@ -243,13 +271,31 @@ class _Stages:
 
         return {type(spec): Operator}
 
+    def failed(self, stage: str) -> None:
+        """Tells the watcher."""
+        with self.turn:
+            self.watcher.failed(stage)
+
     @contextmanager
     def _others_turn(self):
         self.turn.release()
         try:
             yield
         finally:
-            self.turn.acquire()
+            _surely_acquire(self.turn)
+
+
+def _surely_acquire(lock: threading.Lock) -> None:
+    """Acquires a lock that the caller will release, whatever interrupts the wait for it."""
+    interrupt = None
+    while True:
+        try:
+            lock.acquire()
+            break
+        except KeyboardInterrupt as e:
+            interrupt = e
+    if interrupt is not None:
+        raise interrupt
 
 
 def _outcome(connection, execution_id: int | None) -> tuple[int | None, dict[str, str], str | None]:

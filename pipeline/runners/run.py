@@ -65,8 +65,8 @@ def _run_beside(side: SideProcess | None, settings, layout, console: Console, li
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
     from amen_tf.features import FeatureContract
-    from pipeline.pipeline import create_pipeline
-    from pipeline.runners.local import StageError, run_stages
+    from pipeline.pipeline import STAGES, create_pipeline
+    from pipeline.runners.local import run_stages
     from pipeline.runners.prepare import prepare
     from pipeline.runners.summary import Summary, write_example_request
     from schemas.loader import write_schema
@@ -85,11 +85,7 @@ def _run_beside(side: SideProcess | None, settings, layout, console: Console, li
         beam_pipeline_args=beam_arguments(settings.run.beam_workers),
     )
     told = _Told(lines, layout)
-    try:
-        run_stages(pipeline, told, side)
-    except StageError as e:
-        lines.failed(e.stage)
-        raise
+    run_stages(pipeline, told, side, STAGES)
     write_example_request(told.results["example_gen"].outputs["examples"], contract, layout.example_request)
     summary = Summary(prepared.settings, layout, told.results, time.monotonic() - begin)
     summary.write()
@@ -106,7 +102,7 @@ class _Told:
 
     def __init__(self, lines: StageLines, layout: Layout):
         self.lines, self.layout, self.results = lines, layout, {}
-        self.started, self.progressed = lines.started, lines.progressed
+        self.started, self.progressed, self.failed = lines.started, lines.progressed, lines.failed
 
     def finished(self, result) -> None:
         """Keeps and prints a result."""

@@ -6,6 +6,7 @@ lock. Driver and publisher of every stage stay in the main process: one process 
 
 import multiprocessing
 import os
+import signal
 import threading
 import traceback
 from collections.abc import Callable
@@ -26,7 +27,8 @@ class SideProcess:
     """A context whose end is the end of the process."""
 
     def __init__(self):
-        self._process, self._connection = None, None
+        self._process, self._connection, self._stopped = None, None, False
+        self._changing = threading.Lock()
 
     def __enter__(self):
         return self
@@ -35,14 +37,22 @@ class SideProcess:
         self.stop()
 
     def start(self) -> None:
-        """Starts the process unless it runs; imports take it seconds, which `run` waits for."""
-        if self._process is not None:
-            return
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), name="amen-side", daemon=True)
-        self._process.start()
-        theirs.close()
+        """Starts the process unless it runs; imports take it seconds, which `run` waits for.
+
+        Raises:
+          SideProcessError: it was stopped, which is for good.
+        """
+        with self._changing:
+            if self._stopped:
+                raise SideProcessError("The side process was stopped.")
+            if self._process is not None:
+                return
+            context = multiprocessing.get_context("spawn")
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(theirs,), name="amen-side", daemon=True)
+            process.start()
+            theirs.close()
+            self._process, self._connection = process, ours
 
     def run(self, spec, info, listener: Callable[[Progress], None]):
         """Runs an executor there and returns its `ExecutorOutput`.
@@ -58,29 +68,40 @@ class SideProcess:
         from tfx.proto.orchestration.execution_result_pb2 import ExecutorOutput
 
         self.start()
+        process, connection = self._process, self._connection
         try:
-            self._connection.send((spec, info.to_proto()))
-            while True:
-                kind, content = self._connection.recv()
-                if kind == "progress":
-                    listener(content)
-                elif kind == "failed":
-                    raise SideProcessError(content)
-                else:
-                    return ExecutorOutput.FromString(content)
-        except (EOFError, OSError) as e:
-            raise SideProcessError(
-                "The side process ended before its stage did, as it does when the machine has no memory left. With "
-                "run.processes=1 all stages run one after the other in one process, which needs about half the memory."
-            ) from e
+            connection.send((spec, info.to_proto()))
+        except OSError as e:
+            raise _gone(process) from e
+        while True:
+            try:
+                kind, content = connection.recv()
+            except (EOFError, OSError) as e:
+                raise _gone(process) from e
+            if kind == "progress":
+                listener(content)
+            elif kind == "failed":
+                raise SideProcessError(content)
+            else:
+                return ExecutorOutput.FromString(content)
 
     def stop(self) -> None:
-        """Ends the process, be it in the middle of a stage."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._connection.close()
-            self._process = None
+        """Ends the process, be it in the middle of a stage; it does not start again."""
+        with self._changing:
+            self._stopped = True
+            if self._process is not None:
+                self._process.kill()
+                self._process.join()
+
+
+def _gone(process) -> SideProcessError:
+    process.join(10)
+    if process.exitcode == -signal.SIGKILL:
+        return SideProcessError(
+            "The side process was killed before its stage ended, which is what Linux does when memory runs out. With "
+            "run.processes=1 all stages run one after the other in one process, which needs about half the memory."
+        )
+    return SideProcessError(f"The side process ended before its stage did, with exit status {process.exitcode}.")
 
 
 def _serve(connection: Connection) -> None:

@@ -140,6 +140,8 @@ def test_every_fault_is_listed_with_its_key_and_value():
                 ("candidate_mask", "user"),
                 ("future_price", "item"),
                 ("age", "item"),
+                ("mask", "item"),
+                ("weight", "candidate"),
             )
         ),
         (

@@ -22,7 +22,7 @@ SETTINGS = (
     "gate.min_auc=0.0",
     "gate.max_auc_drop=1.0",
 )
-# As they run, but for the Resolver, which looks at the metadata anew each time and computes nothing.
+# All but the Resolver, which looks at the metadata anew each time and computes nothing.
 STAGES = (
     "example_gen",
     "schema",

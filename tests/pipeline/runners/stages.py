@@ -31,5 +31,4 @@ def Copies(
         target.write(file.read())
     with open(f"{copy.uri}/process", "w") as target:
         target.write(str(os.getpid()))
-    if mood == "slow":
-        time.sleep(0.5)
+    time.sleep({"slow": 0.5, "very slow": 60}.get(mood, 0))

@@ -33,6 +33,9 @@ class Watcher:
         self.announced.append(f"{result.stage} done")
         self.results[result.stage] = result
 
+    def failed(self, stage: str) -> None:
+        self.announced.append(f"{stage} failed")
+
     @property
     def cached(self) -> list[bool]:
         return [result.cached for result in self.results.values()]
@@ -86,7 +89,7 @@ def test_a_failure_names_the_stage_and_the_cause_and_keeps_what_is_complete(run)
     told = Watcher()
     with pytest.raises(StageError, match=r"Stage copies failed: .*expected a good mood, got bad") as failed:
         run(mood="bad", watcher=told)
-    assert list(told.results) == ["writes"]
+    assert list(told.results) == ["writes"] and told.announced[-1] == "copies failed"
     assert failed.value.stage == "copies" and isinstance(failed.value.__cause__, ValueError)
     # A failed stage is never taken from the cache; those before it are.
     with pytest.raises(StageError):
@@ -124,9 +127,9 @@ def test_two_stages_run_at_a_time_and_both_report(run, side):
     told = run(mood="slow", beside="slow", side=side)
     folders = [pathlib.Path(told.results[stage].outputs["copy"]) for stage in ("copies", "beside")]
     assert len({(folder / "process").read_text() for folder in folders}) == 2
-    last = told.announced[told.announced.index("writes done") + 1 :]
-    assert set(last[:2]) == {"copies", "beside"}
-    assert all((stage, Progress(1, 1, {})) in last for stage in ("copies", "beside"))
+    at = {said: place for place, said in enumerate(told.announced) if isinstance(said, str)}
+    assert max(at["copies"], at["beside"]) < min(at["copies done"], at["beside done"])
+    assert all((stage, Progress(1, 1, {})) in told.announced for stage in ("copies", "beside"))
 
 
 @pytest.mark.parametrize("moods", [("bad", "slow"), ("slow", "bad"), ("bad", "bad")])
@@ -138,23 +141,42 @@ def test_a_failure_in_either_process_ends_the_run_and_keeps_what_ran_beside_it(r
     assert set(told.results) - {"writes"} == {s for s, m in zip(("copies", "beside"), moods, strict=True) if m != "bad"}
 
 
-def test_a_side_process_that_dies_says_what_to_do(run):
+def test_a_side_process_that_is_killed_in_a_stage_says_what_to_do(run):
+    class Kills(Watcher):
+        def progressed(self, stage, done):
+            if threading.current_thread() is not threading.main_thread():
+                process._process.kill()
+
     with SideProcess() as process:
-        process.start()
-        killer = threading.Timer(0.0, lambda: process._process.kill())
-        killer.start()
-        killer.join()
         with pytest.raises(StageError, match=r"run\.processes=1") as failed:
-            run(side=process, beside="better")
+            run(mood="slow", beside="slow", side=process, watcher=Kills())
         assert isinstance(failed.value.__cause__, SideProcessError)
 
 
-def test_it_ends_with_its_context():
+def test_an_interrupt_ends_what_runs_in_both_processes(run):
+    class Interrupts(Watcher):
+        def progressed(self, stage, done):
+            if threading.current_thread() is threading.main_thread() and stage != "writes":
+                raise KeyboardInterrupt
+
+    with SideProcess() as process:
+        begin = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            run(mood="very slow", beside="very slow", side=process, watcher=Interrupts())
+        # Neither the 60 seconds of the stage in the side process nor its imports are waited for.
+        assert time.monotonic() - begin < 50
+        assert not [thread for thread in threading.enumerate() if "_work" in thread.name]
+
+
+def test_when_it_was_stopped_it_does_not_start_again(run):
     with SideProcess() as process:
         process.start()
         inner = process._process
         assert inner.is_alive()
     assert not inner.is_alive()
+    with pytest.raises(SideProcessError, match="stopped"):
+        process.start()
+    SideProcess().stop()
 
 
 def test_it_ends_when_its_parent_is_killed():
@@ -221,11 +243,25 @@ def test_after_a_failure_nothing_is_given_out():
     assert list(schedule.failures) == ["a"]
 
 
+def test_after_a_failure_only_what_comes_before_it_is_given_out():
+    # As between statistics, validation and Transform: what is wrong with the data is said by the validation.
+    schedule = Schedule({"a": [], "statistics": ["a"], "validation": ["statistics"], "transform": ["a"], "z": ["a"]})
+    schedule.completed(schedule.take(beside=False))
+    assert [schedule.take(beside=False), schedule.take(beside=True)] == ["statistics", "transform"]
+    schedule.failed("transform", ValueError("no"))
+    schedule.completed("statistics")
+    assert schedule.take(beside=False) == "validation"
+    schedule.failed("validation", ValueError("anomalies"))
+    assert schedule.take(beside=False) is None and schedule.take(beside=True) is None
+
+
 def test_when_it_is_stopped_nobody_waits():
     schedule = Schedule(DIAMOND)
     schedule.take(beside=False)
     waiting = threading.Thread(target=schedule.take, args=(True,), daemon=True)
     waiting.start()
+    time.sleep(0.2)
+    assert waiting.is_alive()
     schedule.stop()
     waiting.join(10)
     assert not waiting.is_alive()

@@ -111,7 +111,5 @@ def train(
     ]
     # Nothing here has control flow for AutoGraph to find; looking for it in Keras' sources takes seconds.
     fit = tf.autograph.experimental.do_not_convert(model.fit)
-    history = fit(
-        train_data.take(steps), epochs=epochs, validation_data=eval_data, callbacks=callbacks, verbose=0
-    )
+    history = fit(train_data.take(steps), epochs=epochs, validation_data=eval_data, callbacks=callbacks, verbose=0)
     return {name: [float(v) for v in values] for name, values in history.history.items()}

@@ -70,6 +70,9 @@ class StageLines:
             TextColumn("{task.fields[figures]}"),
             console=console,
             transient=True,
+            # Else what goes to standard error, and so to the log file, would come back to the terminal.
+            redirect_stdout=False,
+            redirect_stderr=False,
             disable=not console.is_terminal,
         )
         self.tasks = {}

@@ -1,5 +1,6 @@
 """What a person sees of a run and what goes to the log file."""
 
+import contextlib
 import io
 import os
 import pathlib
@@ -28,6 +29,7 @@ with quiet(__import__("pathlib").Path(sys.argv[1])) as console:
 print("after", flush=True)
 print("after, as error", file=sys.stderr, flush=True)
 """
+TERMINAL = {"TERM": "xterm-256color", "COLUMNS": "100"}
 NOISE = ("python stdout", "python stderr", "descriptor 1", "descriptor 2", "child", "child error")
 
 
@@ -121,6 +123,37 @@ def test_progress_shows_on_a_terminal():
         lines.finished("base", 1.0, False, "")
     assert "loss 0.5000  auc 0.6250" in file.getvalue() and "30%" in file.getvalue()
     assert "val_loss" not in file.getvalue()
+
+
+AT_A_TERMINAL = """
+import logging, pathlib, sys
+from pipeline.runners.console import StageLines, quiet
+with quiet(pathlib.Path(sys.argv[1])) as console, StageLines(console) as lines:
+    assert console.is_terminal
+    lines.started("base")
+    print("python stdout")
+    print("python stderr", file=sys.stderr)
+    logging.warning("a warning")
+    lines.finished("base", 1.0, False, "")
+"""
+
+
+def test_a_terminal_with_its_bars_shows_no_noise_either(tmp_path):
+    # The bars of rich take over Python's standard streams unless they are told not to.
+    ours, theirs = os.openpty()
+    code = [sys.executable, "-c", AT_A_TERMINAL, tmp_path / "log"]
+    process = subprocess.Popen(code, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT, env=os.environ | TERMINAL)
+    os.close(theirs)
+    shown = b""
+    # Reading fails once the other side is closed.
+    with contextlib.suppress(OSError):
+        while part := os.read(ours, 1 << 16):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    assert "✓" in shown.decode() and "Trainer: base" in shown.decode()
+    for noise in ("python stdout", "python stderr", "a warning"):
+        assert noise not in shown.decode() and noise in (tmp_path / "log").read_text()
 
 
 def test_details_are_shown_as_they_are():

@@ -117,7 +117,8 @@ def test_error_texts(call, path, body, text):
     assert text in " ".join(reply.json()["error"].split()) + " "
 
 
-@pytest.mark.parametrize("depth", [40, 400, 100_000])
+# NumPy 1 holds 32 dimensions and NumPy 2 64; TensorFlow's own limit of 254 is out of reach of either.
+@pytest.mark.parametrize("depth", [70, 400, 100_000])
 def test_deep_nesting_is_refused(call, depth):
     reply = call(predict("scaled"), '{"inputs": ' + "[" * depth + "1" + "]" * depth + "}")
     assert reply.status_code == 400

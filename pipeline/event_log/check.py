@@ -20,7 +20,7 @@ from pipeline.event_log.hashing import combine, hash_column
 from pipeline.event_log.reader import Batch, describe, read_batches
 from pipeline.event_log.report import BrokenRule, LogReport, iso_time, print_report
 
-__all__ = ["BrokenRule", "LogReport", "check_log", "print_report", "require_trainable"]
+__all__ = ["BrokenRule", "LogReport", "check_log", "print_report", "require_trainable", "require_whole"]
 
 _EXAMPLES = 3
 # Above this share a log has hardly any movelines, and AMEN nothing to learn a flow from.
@@ -59,6 +59,24 @@ def require_trainable(report: LogReport) -> None:
             f"{report.log}: all {report.impressions:,} impressions have label {label}, so there is nothing to tell "
             "apart. Expected shown items that were clicked (1) and not clicked (0): log the other class as well."
         )
+
+
+def require_whole(report: LogReport) -> None:
+    """Raises where rows break a rule, for `data.bad_rows: stop`: first of all, or they would look like something else.
+
+    A log with a label of 2 for every click has "only unclicked impressions" once those rows are left out.
+    """
+    if not report.bad_rows:
+        return
+    lines = []
+    for rule in report.broken:
+        what = describe(rule.examples[0]) if rule.examples else rule.reason
+        lines.append(f"  {rule.count:,} {'row' if rule.count == 1 else 'rows'}: {what}")
+    raise EventLogError(
+        f"{report.log}: {report.bad_rows:,} of {report.rows:,} rows break the rules of an event log. The first of each "
+        "rule:\n" + "\n".join(lines) + "\n`amen check` says more. Mend the rows, or set data.bad_rows to quarantine to "
+        "put them aside."
+    )
 
 
 def _no_impressions(report: LogReport) -> str:

@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from amen_tf.config import Settings, SplitSettings
-from pipeline.event_log.check import check_log, require_trainable
+from pipeline.event_log.check import check_log, require_trainable, require_whole
 from pipeline.event_log.files import list_files
 from pipeline.event_log.split_times import impression_time_quantiles
 from pipeline.runners.layout import Layout
@@ -34,7 +34,10 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
     key = _key(list_files(log, data.format), settings)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if known.get("key") != key:
-        require_trainable(check_log(log, data))
+        report = check_log(log, data)
+        if data.bad_rows == "stop" and report.bad_rows < report.rows:
+            require_whole(report)
+        require_trainable(report)
         known = {"key": key, "borders": _borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))
     split = SplitSettings(**known["borders"])

@@ -61,18 +61,21 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
 def _run_beside(side: SideProcess | None, settings, layout, console: Console, lines: StageLines, begin: float) -> None:
     lines.started("log")
     collect_garbage_rarely()
-    # TensorFlow and TFX are imported here, once their noise goes to the log file.
+    from pipeline.runners.prepare import prepare
+
+    # What is wrong with the log is said before TensorFlow and TFX are imported, which takes seconds; and they are
+    # imported here, once their noise goes to the log file.
+    prepared = prepare(settings, layout)
+
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
     from amen_tf.features import FeatureContract
     from pipeline.pipeline import STAGES, create_pipeline
     from pipeline.runners.local import run_stages
-    from pipeline.runners.prepare import prepare
     from pipeline.runners.summary import Summary, write_example_request
     from schemas.loader import write_schema
 
     settle()
-    prepared = prepare(settings, layout)
     contract = FeatureContract.from_settings(prepared.settings)
     lines.finished("log", time.monotonic() - begin, False, prepared.log)
     pipeline = create_pipeline(

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.event_log.check import check_log, require_trainable
+from pipeline.event_log.check import check_log, require_trainable, require_whole
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.reader import read_batches
 
@@ -185,6 +185,16 @@ def test_untrainable(rows, message, write, settings):
     report = check_log(write("a.csv", *rows), settings())
     with pytest.raises(EventLogError, match=message):
         require_trainable(report)
+
+
+def test_rows_that_break_a_rule_are_named_by_rule(write, settings):
+    good, label, nobody = f"u,{T},feed,impression,i,c,0,", f"u,{T},feed,impression,i,c,2,", f",{T},feed,visit,i,c,,"
+    report = check_log(write("a.csv", good, label, nobody, label), settings())
+    with pytest.raises(EventLogError, match=r"3 of 4 rows") as stopped:
+        require_whole(report)
+    text = str(stopped.value)
+    assert "2 rows: " in text and "row 2, column `label`" in text and "1 row: " in text and "row 3" in text
+    require_whole(check_log(write("b.csv", good), settings()))
 
 
 def test_trainable(write, settings):

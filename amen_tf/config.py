@@ -12,6 +12,7 @@ import pydantic
 import yaml
 
 from amen_tf.config_reading import PRESETS, SettingsError, explain, from_override, merged, over_preset
+from amen_tf.features import AGE, CANDIDATE, DIVERSITY, FLOW, FUTURE, MOVELINE, USER_KEY, VELOCITY
 
 __all__ = ["PRESETS", "Settings", "SettingsError"]
 
@@ -90,13 +91,11 @@ class DataSettings(Section):
         return self
 
 
-# What ExampleGen, Transform and the frozen generator call their own columns.
-DERIVED_PREFIXES = ("moveline_", "candidate_", "future_", "diff_")
-DERIVED = frozenset({"flow", "diversity", "velocity", "user_key"})
-
-
-# The same for features whose columns get the prefixes above: moveline_age, candidate_mask, candidate_weight.
-DERIVED_OF = {"item": {"age", "mask", "weight"}, "candidate": {"mask", "weight"}}
+# What ExampleGen, Transform and the frozen generator call their own columns, and what features of items and candidates
+# may therefore not be called: they become moveline_age, candidate_mask, candidate_weight.
+DERIVED_PREFIXES = (MOVELINE, CANDIDATE, FUTURE, "diff_")
+DERIVED = frozenset({FLOW, DIVERSITY, VELOCITY, USER_KEY})
+DERIVED_OF = {"item": {AGE, "mask", "weight"}, "candidate": {"mask", "weight"}}
 
 
 def _is_derived(feature: FeatureSettings) -> bool:

@@ -100,7 +100,7 @@ class ServingModel(tf.Module):
         rows = tf.shape(behavior, out_type=tf.int64)[0]
         # The columns of a list are aligned: where its values lie is worked out once.
         moveline = Filled.where(behavior != "")
-        request = Filled(tf.stack([tf.range(rows), tf.zeros_like(tf.range(rows))], 1), tf.stack([rows, 1]))
+        request = Filled.everywhere(tf.stack([rows, 1]))
         raw = {column.name: _empty(column, rows) for column in contract.raw_columns}
         for column in contract.request_columns:
             if column.name in columns:
@@ -108,8 +108,7 @@ class ServingModel(tf.Module):
         for column in contract.moveline_columns:
             raw[column.name] = moveline.sparse(columns[column.name])
         if CANDIDATE + ITEM_ID in columns:
-            # Every value, empty strings and zeros included.
-            candidates = Filled.where(tf.ones_like(columns[CANDIDATE + ITEM_ID], tf.bool))
+            candidates = Filled.everywhere(tf.shape(columns[CANDIDATE + ITEM_ID], out_type=tf.int64))
             for column in contract.candidate_columns:
                 raw[column.name] = candidates.sparse(columns[column.name])
         return densify(self.transform(raw))
@@ -187,6 +186,11 @@ class Filled:
         self.indices, self.shape, self.taken = indices, shape, taken
 
     @classmethod
+    def everywhere(cls, shape: tf.Tensor) -> "Filled":
+        """`[2]` int64: every place, empty strings and zeros included."""
+        return cls(tf.where(tf.ones(shape, tf.bool)), shape)
+
+    @classmethod
     def where(cls, filled: tf.Tensor) -> "Filled":
         """`[B, K]` bool: the values of a row move up to its beginning."""
         taken = tf.where(filled)
@@ -197,6 +201,5 @@ class Filled:
 
     def sparse(self, values: tf.Tensor) -> tf.SparseTensor:
         """The filled places of a column."""
-        return tf.SparseTensor(
-            self.indices, values if self.taken is None else tf.gather_nd(values, self.taken), self.shape
-        )
+        kept = tf.reshape(values, [-1]) if self.taken is None else tf.gather_nd(values, self.taken)
+        return tf.SparseTensor(self.indices, kept, self.shape)

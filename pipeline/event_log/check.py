@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from amen_tf import features
 from amen_tf.config import DataSettings
-from pipeline.event_log.errors import EventLogError
+from pipeline.event_log.errors import BAD_ROWS_ADVICE, EventLogError
 from pipeline.event_log.files import list_files
 from pipeline.event_log.hashing import combine, hash_column
 from pipeline.event_log.reader import Batch, describe, read_batches
@@ -74,8 +74,7 @@ def require_whole(report: LogReport) -> None:
         lines.append(f"  {rule.count:,} {'row' if rule.count == 1 else 'rows'}: {what}")
     raise EventLogError(
         f"{report.log}: {report.bad_rows:,} of {report.rows:,} rows break the rules of an event log. The first of each "
-        "rule:\n" + "\n".join(lines) + "\n`amen check` says more. Mend the rows, or set data.bad_rows to quarantine to "
-        "put them aside."
+        "rule:\n" + "\n".join(lines) + f"\n{BAD_ROWS_ADVICE}"
     )
 
 

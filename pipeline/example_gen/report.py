@@ -5,7 +5,7 @@ In: facts of the reading and counts of the shards, as dictionaries. Out: the con
 
 import datetime as dt
 
-from pipeline.event_log.errors import EventLogError
+from pipeline.event_log.errors import BAD_ROWS_ADVICE, EventLogError
 from pipeline.example_gen.rules import MovelineRules
 
 
@@ -56,8 +56,7 @@ def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:
         raise EventLogError(
             f"{facts['bad_rows']} of {facts['rows']} rows of the event log break its rules:\n{shown}"
             + (f"\n  and {more} more" if more else "")
-            + "\n`amen check` lists every broken rule. Mend the rows, or set data.bad_rows to quarantine to put them "
-            "aside."
+            + f"\n{BAD_ROWS_ADVICE}"
         )
 
 

@@ -13,12 +13,11 @@ from amen_tf.config import Settings, SettingsError
 from pipeline.runners.beam import beam_arguments, collect_garbage_rarely, settle
 from pipeline.runners.console import StageLines, quiet
 from pipeline.runners.layout import Layout, RunBusyError
+from pipeline.runners.prepare import prepare
 from pipeline.runners.side_process import SideProcess
 
 # What shells expect after Ctrl+C.
 INTERRUPTED = 130
-# Stages whose TensorBoard folders are linked under one roof.
-TRAINERS = ("base", "baseline", "generator", "ctr")
 
 
 def run(settings: Settings) -> int:
@@ -61,12 +60,9 @@ def _run(settings: Settings, layout: Layout, console: Console, begin: float) -> 
 def _run_beside(side: SideProcess | None, settings, layout, console: Console, lines: StageLines, begin: float) -> None:
     lines.started("log")
     collect_garbage_rarely()
-    from pipeline.runners.prepare import prepare
-
     # What is wrong with the log is said before TensorFlow and TFX are imported, which takes seconds; and they are
     # imported here, once their noise goes to the log file.
     prepared = prepare(settings, layout)
-
     from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
     from amen_tf.features import FeatureContract
@@ -113,7 +109,7 @@ class _Told:
 
         self.results[result.stage] = result
         self.lines.finished(result.stage, result.seconds, result.cached, stage_detail(result))
-        if result.stage in TRAINERS:
+        if "model_run" in result.outputs:
             _link(self.layout.tensorboard / result.stage, pathlib.Path(result.outputs["model_run"]))
 
 

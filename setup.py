@@ -17,6 +17,8 @@ INSTALL_REQUIRES = [
     "tensorflow-transform>=1.16,<1.22",
     "apache-beam>=2.60,<2.78",
     "numpy>=1.26,<3",
+    "scipy>=1.11",
+    "matplotlib>=3.8,<4",
     "pyarrow>=10",
     "pyarrow-hotfix",
     "pydantic>=2.7,<3",

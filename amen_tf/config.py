@@ -201,6 +201,7 @@ class ModelSettings(Section):
     embedding_std: float = pydantic.Field(0.35, gt=0)
     hidden_units: tuple[int, ...] = (128, 64)
     dropout: float = pydantic.Field(0.1, ge=0, lt=1)
+    match_features: bool = True
 
     @pydantic.model_validator(mode="after")
     def _divides(self):

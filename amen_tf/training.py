@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.config import TrainerSettings
+from amen_tf.optimizer import LazyAdamW
 from amen_tf.progress import Progress
 
 # Steps between two points of the per-step curves in TensorBoard; every step would cost more than it shows.
@@ -100,7 +101,7 @@ def train(
         total = min(total, settings.max_steps)
     steps = min(steps_per_epoch, total)
     epochs = -(-total // steps)
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = LazyAdamW(settings.learning_rate, weight_decay=settings.weight_decay)
     # Slots made here are not made inside the first step, which would then be traced twice.
     optimizer.build(model.trainable_variables)
     model.compile(optimizer=optimizer)

@@ -3,9 +3,9 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.target_attention import MASKED, merge_heads, split_heads
+from amen_tf.layers.attention import attention_scores, heads_last, merge_heads, split_heads
 
-# Keys and values of one layer: two tensors `[B, S, H, d_head]`.
+# Keys and values of one layer: two tensors `[B, H, S, d_head]`.
 Cache = tuple[tf.Tensor, tf.Tensor]
 
 
@@ -37,16 +37,15 @@ class CausalAttention(keras.layers.Layer):
           cache: keys and values of P earlier positions.
 
         Returns:
-          heads `[B, S, H, d_head]` and the cache with the new positions appended.
+          heads `[B, H, S, d_head]` and the cache with the new positions appended.
         """
         query = split_heads(self.query(x), self.heads)
         key = split_heads(self.key(x), self.heads)
         value = split_heads(self.value(x), self.heads)
         if cache is not None:
-            key, value = tf.concat([cache[0], key], 1), tf.concat([cache[1], value], 1)
-        scores = tf.einsum("bshk,bphk->bhsp", query, key) * (self.dim // self.heads) ** -0.5
-        scores = tf.where(mask[:, tf.newaxis], scores, tf.cast(MASKED, scores.dtype))
-        return tf.einsum("bhsp,bphk->bshk", tf.nn.softmax(scores), value), (key, value)
+            key, value = tf.concat([cache[0], key], 2), tf.concat([cache[1], value], 2)
+        weights = tf.nn.softmax(attention_scores(query, key, mask))
+        return tf.matmul(weights, value), (key, value)
 
 
 class DecoderBlock(keras.layers.Layer):
@@ -117,7 +116,7 @@ class InterestFlowDecoder(keras.layers.Layer):
             x, cache = block(x, mask, cache, training=training)
             kept.append(cache)
         heads, cache = self.last(self.norm(x), mask, caches[-1])
-        return tf.nn.l2_normalize(heads, axis=(-2, -1), epsilon=1e-12), [*kept, cache]
+        return tf.nn.l2_normalize(heads_last(heads), axis=(-2, -1), epsilon=1e-12), [*kept, cache]
 
 
 def causal_mask(real: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.features import AGE, AGE_BUCKETS, PAD_ID
+from amen_tf.features import AGE, AGE_BUCKETS, ITEM_ID, PAD_ID
 from amen_tf.layers.embedding import event_mask
 
 
@@ -13,7 +13,7 @@ class MatchFeatures(keras.layers.Layer):
     """Four numbers per field that target and events share: touched, log count, recency by age, recency by order.
 
     Args:
-      fields: the fields compared, e.g. `("item_id", "category_id")`.
+      fields: the fields compared, e.g. `("item_id", "category_id")`; without any there are no features.
     """
 
     def __init__(self, fields: tuple[str, ...], **kwargs):
@@ -37,7 +37,8 @@ class MatchFeatures(keras.layers.Layer):
                 tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
                 tf.reduce_max(hit / steps_back, -1),
             ]
-        return tf.stack(features, -1)
+        # Without fields a tensor of width 0, so that callers need not ask.
+        return tf.stack(features, -1) if features else tf.zeros((*tf.unstack(tf.shape(targets[ITEM_ID])), 0))
 
     def get_config(self):
         return {**super().get_config(), "fields": self.fields}

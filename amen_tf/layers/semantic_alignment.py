@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.target_attention import merge_heads, split_heads
+from amen_tf.layers.attention import attention_scores, merge_heads, split_heads
 
 
 class SemanticAlignment(keras.layers.Layer):
@@ -32,9 +32,8 @@ class SemanticAlignment(keras.layers.Layer):
         """targets `[B, N, d]`, flow `[B, T, d]` -> a_flow `[B, N, d]`; optionally the attention `[B, H, N, T]`."""
         query = split_heads(self.query(targets), self.heads)
         key, value = split_heads(self.key(flow), self.heads), split_heads(self.value(flow), self.heads)
-        scores = tf.einsum("bnhk,bthk->bhnt", query, key) * (self.dim // self.heads) ** -0.5
-        weights = tf.nn.softmax(scores)
-        aligned = self.output_projection(merge_heads(tf.einsum("bhnt,bthk->bnhk", weights, value)))
+        weights = tf.nn.softmax(attention_scores(query, key))
+        aligned = self.output_projection(merge_heads(tf.matmul(weights, value)))
         return (aligned, weights) if return_weights else aligned
 
     def get_config(self):

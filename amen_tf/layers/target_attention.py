@@ -3,18 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-# Added to masked scores; large enough to vanish in a float32 softmax, small enough not to overflow in half precision.
-MASKED = -1e4
-
-
-def split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
-    """`[B, S, d]` -> `[B, S, H, d_head]`."""
-    return tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], heads, x.shape[-1] // heads))
-
-
-def merge_heads(x: tf.Tensor) -> tf.Tensor:
-    """`[B, S, H, d_head]` -> `[B, S, H * d_head]`."""
-    return tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], x.shape[-2] * x.shape[-1]))
+from amen_tf.layers.attention import attention_scores, merge_heads, split_heads
 
 
 class TargetAttention(keras.layers.Layer):
@@ -40,7 +29,7 @@ class TargetAttention(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        shape = (1, 1, self.heads, self.dim // self.heads)
+        shape = (1, self.heads, 1, self.dim // self.heads)
         initializer = keras.initializers.RandomNormal(stddev=0.02, seed=self.seed + 4)
         self.sink_key = self.add_weight(name="sink_key", shape=shape, initializer=initializer)
         self.sink_value = self.add_weight(name="sink_value", shape=shape, initializer="zeros")
@@ -58,18 +47,16 @@ class TargetAttention(keras.layers.Layer):
         Returns:
           `[B, N, d]` float32; with `return_weights` also `[B, H, N, L + 1]`, the sink last.
         """
-        batch = tf.shape(sequence)[0]
         query = split_heads(self.query(targets), self.heads)
         key = split_heads(self.key(sequence), self.heads)
         value = split_heads(self.value(sequence), self.heads)
-        key = tf.concat([key, tf.tile(tf.cast(self.sink_key, key.dtype), (batch, 1, 1, 1))], 1)
-        value = tf.concat([value, tf.tile(tf.cast(self.sink_value, value.dtype), (batch, 1, 1, 1))], 1)
         mask = mask[:, tf.newaxis, :] if mask.shape.rank == 2 else mask
-        mask = tf.concat([mask, tf.ones_like(mask[:, :, :1])], -1)
-        scores = tf.einsum("bnhk,blhk->bhnl", query, key) * (self.dim // self.heads) ** -0.5
-        scores = tf.where(mask[:, tf.newaxis], scores, tf.cast(MASKED, scores.dtype))
-        weights = tf.nn.softmax(scores)
-        read = self.output_projection(merge_heads(tf.einsum("bhnl,blhk->bnhk", weights, value)))
+        # The sink is one more place of the softmax; it joins the scores, which are smaller than keys and values.
+        sink_key, sink_value = tf.cast(self.sink_key, key.dtype), tf.cast(self.sink_value, value.dtype)
+        sink = attention_scores(query, sink_key)
+        weights = tf.nn.softmax(tf.concat([attention_scores(query, key, mask), sink], -1))
+        read = tf.matmul(weights[..., :-1], value) + weights[..., -1:] * sink_value
+        read = self.output_projection(merge_heads(read))
         return (read, weights) if return_weights else read
 
     def get_config(self):

@@ -20,14 +20,11 @@ from amen_tf.features import (
     VELOCITY,
 )
 from amen_tf.layers.calibration import CalibrationNet, prefix_mask
-from amen_tf.layers.embedding import concat_fields, event_mask
-from amen_tf.layers.match_features import MatchFeatures
-from amen_tf.layers.merge_mlp import MergeMLP
-from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
+from amen_tf.layers.embedding import concat_fields
+from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
-from amen_tf.layers.target_attention import TargetAttention
+from amen_tf.models.base import BaseModel
 from amen_tf.models.frozen_generator import FrozenGenerator
-from amen_tf.models.ranking import RankingModel
 from amen_tf.spec import ModelSpec
 
 # Order of the two diff samples along their axis.
@@ -47,7 +44,7 @@ class Scores(NamedTuple):
         return self.main + self.calibration
 
 
-class CtrModel(RankingModel):
+class CtrModel(BaseModel):
     """AMEN: h_user as in the base, the aligned flow, diversity, velocity and the calibration score.
 
     z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp).
@@ -62,16 +59,10 @@ class CtrModel(RankingModel):
     loss_terms = ("loss", "cross_entropy", "tsp")
 
     def __init__(self, spec: ModelSpec, settings: CtrSettings, generator_path: str | pathlib.Path | None, **kwargs):
-        super().__init__(**kwargs)
-        self.spec, self.settings = spec, settings
+        super().__init__(spec, **kwargs)
+        self.settings = settings
         shape, seed = spec.shape, spec.seed
-        self.encoder = InterestEncoder(spec, name="encoder")
-        self.attention = TargetAttention(shape.heads, shape.dim, seed + 2000, name="attention")
-        self.match = MatchFeatures(spec.contract.item_fields[:2], name="match")
-        self.request_side = SideEmbedding.of_request(spec, name="request_side")
-        self.candidate_side = SideEmbedding.of_candidate(spec, name="candidate_side")
         self.calibration = CalibrationNet(shape.heads, shape.dim, shape.dim, seed + 4000, name="calibration")
-        self.merge = MergeMLP(shape.hidden_units, shape.dropout, seed + 4100, name="merge")
         if settings.use_flow:
             self.generator = FrozenGenerator(generator_path, spec.contract, name="generator")
             self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
@@ -93,17 +84,9 @@ class CtrModel(RankingModel):
 
     def score(self, features, training=None, with_diff: bool = False) -> Scores:
         """Scores candidates and, with `with_diff`, the diff samples from the same encoding of the moveline."""
-        moveline, candidates = self.encoder.moveline(features), self.encoder.candidates(features)
-        events, targets, mask = self.encoder(features), self.encoder.items(candidates), event_mask(moveline)
-        h_user = self.attention(targets, events, mask)
-        per_candidate = [
-            targets,
-            h_user,
-            targets * h_user,
-            self.match(candidates, moveline),
-            self.candidate_side(features, targets),
-        ]
-        per_request = [self.request_side(features, events[:, 0])]
+        encoded = self.encode(features)
+        per_candidate, per_request = self.merge_inputs(features, encoded)
+        targets, events, mask = encoded.targets, encoded.events, encoded.mask
         if self.settings.use_flow:
             flow = self.flow(features)
             per_candidate.append(self._aligned(features, flow[FLOW]))

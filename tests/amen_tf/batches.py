@@ -44,10 +44,10 @@ SIZES = {
 }
 
 
-def spec(length: int = 7, flow: int = 3, dropout: float = 0.0, seed: int = 5) -> ModelSpec:
+def spec(length: int = 7, flow: int = 3, dropout: float = 0.0, seed: int = 5, **shape) -> ModelSpec:
     """A small model: L=7, T=3, H=2, d=8."""
     shape = ModelSettings(
-        moveline_length=length, flow_length=flow, heads=2, dim=8, hidden_units=(16, 8), dropout=dropout
+        moveline_length=length, flow_length=flow, heads=2, dim=8, hidden_units=(16, 8), dropout=dropout, **shape
     )
     return ModelSpec(FeatureContract(length, flow, DECLARED), dict(SIZES), shape, seed=seed)
 

@@ -4,10 +4,10 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.config import CtrSettings, GeneratorSettings
-from amen_tf.models.base import BaseModel
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.models.generator import Generator
+from amen_tf.models.registry import make_ranker
 from tests.amen_tf import batches
 from tests.amen_tf.layers.harness import randomise
 
@@ -33,7 +33,17 @@ def built(model, features):
 
 @pytest.fixture(scope="session")
 def base(spec, features):
-    return built(BaseModel(spec), features)
+    return built(make_ranker("base", spec), features)
+
+
+@pytest.fixture(scope="session")
+def din(spec, features):
+    return built(make_ranker("din", spec), features)
+
+
+@pytest.fixture(scope="session")
+def wide_and_deep(spec, features):
+    return built(make_ranker("wide_and_deep", spec), features)
 
 
 @pytest.fixture(scope="session")

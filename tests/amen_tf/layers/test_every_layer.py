@@ -10,6 +10,7 @@ import tf_keras as keras
 
 import amen_tf.layers
 from amen_tf.features import BEHAVIOR, MOVELINE
+from amen_tf.layers.activation_unit import ActivationUnit
 from amen_tf.layers.calibration import CalibrationNet
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
 from amen_tf.layers.interest_flow_decoder import CausalAttention, DecoderBlock, InterestFlowDecoder, causal_mask
@@ -69,6 +70,11 @@ CASES = {
     MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3))),
     TargetAttention: Case(
         lambda: TargetAttention(H, D, 3),
+        (noise(B, N, D), noise(B, L, D), REAL),
+        (noise(B, N, D), noise(B, L, D), NOTHING),
+    ),
+    ActivationUnit: Case(
+        lambda: ActivationUnit(D, 5, 3),
         (noise(B, N, D), noise(B, L, D), REAL),
         (noise(B, N, D), noise(B, L, D), NOTHING),
     ),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from amen_tf.layers.attention import heads_last
 from amen_tf.layers.interest_flow_decoder import CausalAttention, InterestFlowDecoder, causal_mask
 from tests.amen_tf.layers.harness import randomise
 
@@ -53,7 +54,7 @@ def test_last_layer_gives_its_raw_heads(tokens):
     decoder = make(layers=1)
     mask = causal_mask(tf.constant(REAL))
     states, _ = decoder(tokens, mask)
-    heads, _ = decoder.last(decoder.norm(tokens), mask)
+    heads = heads_last(decoder.last(decoder.norm(tokens), mask)[0])
     length = np.linalg.norm(heads.numpy().reshape(B, S, D), axis=-1)[..., None, None]
     np.testing.assert_allclose(states, heads / length, rtol=1e-5, atol=1e-6)
 
@@ -61,7 +62,7 @@ def test_last_layer_gives_its_raw_heads(tokens):
 def test_attention_equals_numpy(tokens):
     attention = CausalAttention(H, D, seed=3)
     mask = causal_mask(tf.constant(REAL))
-    heads, _ = attention(tokens, mask)
+    heads = heads_last(attention(tokens, mask)[0])
     x, width = tokens.numpy(), D // H
     query, key, value = (
         (x @ dense.kernel.numpy()).reshape(B, S, H, width)
@@ -117,7 +118,8 @@ def test_step_by_step_with_a_cache_equals_one_pass(decoder, tokens, prompt):
     kept = real.numpy()
     np.testing.assert_allclose(tf.concat(states, 1).numpy()[kept], whole.numpy()[kept], rtol=1e-5, atol=1e-5)
     for one, other in zip(tf.nest.flatten(caches), tf.nest.flatten(caches_whole), strict=True):
-        np.testing.assert_allclose(one.numpy()[kept], other.numpy()[kept], rtol=1e-5, atol=1e-5)
+        one, other = heads_last(one).numpy()[kept], heads_last(other).numpy()[kept]
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_several_new_positions_at_once_equal_one_pass(decoder, tokens):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.layers.target_attention import TargetAttention, merge_heads, split_heads
+from amen_tf.layers.attention import merge_heads, split_heads
+from amen_tf.layers.target_attention import TargetAttention
 from tests.amen_tf.layers.harness import randomise
 
 B, N, L, H, D = 4, 5, 7, 2, 8
@@ -36,7 +37,7 @@ def close(left, right):
 def test_split_heads_cuts_the_last_axis_and_merge_heads_joins_it():
     x = tf.reshape(tf.range(2 * 3 * D), (2, 3, D))
     heads = split_heads(x, H)
-    np.testing.assert_array_equal(heads[1, 2, 1], x[1, 2, D // 2 :])
+    np.testing.assert_array_equal(heads[1, 1, 2], x[1, 2, D // 2 :])
     np.testing.assert_array_equal(merge_heads(heads), x)
 
 
@@ -69,8 +70,8 @@ def test_scores_are_divided_by_the_square_root_of_the_head_width(layer, inputs):
             for h in range(H):
                 part = slice(h * width, (h + 1) * width)
                 query = (targets[b, n] @ kernels[0])[part]
-                keys = [(event @ kernels[1])[part] for event in sequence[b]] + [layer.sink_key.numpy()[0, 0, h]]
-                values = [(event @ kernels[2])[part] for event in sequence[b]] + [layer.sink_value.numpy()[0, 0, h]]
+                keys = [(event @ kernels[1])[part] for event in sequence[b]] + [layer.sink_key.numpy()[0, h, 0]]
+                values = [(event @ kernels[2])[part] for event in sequence[b]] + [layer.sink_value.numpy()[0, h, 0]]
                 real = [*mask[b], True]
                 scores = [math.exp(query @ key / math.sqrt(width)) * r for key, r in zip(keys, real, strict=True)]
                 share = np.array(scores) / sum(scores)

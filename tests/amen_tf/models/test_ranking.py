@@ -1,4 +1,4 @@
-"""What every ranking model must do, whatever it is made of: base, CTR model and the CTR model's ablations."""
+"""What every ranking model must do, whatever it is made of: base, baselines, CTR model and its ablations."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ from tests.amen_tf import batches
 ROWS, N = 6, 4
 
 
-@pytest.fixture(scope="module", params=["base", "ctr", "ctr_without_flow", "ctr_without_alignment"])
+@pytest.fixture(
+    scope="module", params=["base", "din", "wide_and_deep", "ctr", "ctr_without_flow", "ctr_without_alignment"]
+)
 def model(request):
     return request.getfixturevalue(request.param)
 

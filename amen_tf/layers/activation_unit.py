@@ -1,0 +1,64 @@
+"""DIN's local activation unit: a weight for every pair of candidate and event, not normalised to 1."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+
+class ActivationUnit(keras.layers.Layer):
+    """Deep Interest Network (Zhou et al. 2018, Eq. 3 and Figure 2): h_user = Σ_j a(e_j, e_target) e_j.
+
+    a() is an MLP over [e_j, e_target, e_target - e_j, e_target * e_j]. There is no softmax over the events: the sum
+    keeps the intensity of the interest. Reading: one hidden layer with PReLU; the paper's Dice normalises by the batch,
+    which would make a score depend on what else is asked.
+
+    The first layer of the MLP is the sum of one product for each of its four inputs, so nothing of the shape
+    `[B, N, L, 4d]` is ever made.
+
+    Args:
+      dim: d.
+      units: width of the hidden layer.
+      seed: seed of the first kernel.
+    """
+
+    def __init__(self, dim: int, units: int, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.dim, self.units, self.seed = dim, units, seed
+
+        def dense(units, i, name, **options):
+            return keras.layers.Dense(
+                units, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name, **options
+            )
+
+        self.event, self.target = dense(units, 0, "event"), dense(units, 1, "target", use_bias=False)
+        self.weight = dense(1, 2, "weight")
+
+    def build(self, input_shape):
+        initializer = keras.initializers.GlorotUniform(seed=self.seed + 3)
+        self.product = self.add_weight(name="product", shape=(self.dim, self.units), initializer=initializer)
+        slope = keras.initializers.Constant(0.25)
+        self.slope = self.add_weight(name="slope", shape=(self.units,), initializer=slope)
+        super().build(input_shape)
+
+    def call(self, targets, events, mask, return_weights: bool = False):
+        """Sums the events once for each target.
+
+        Args:
+          targets: `[B, N, d]` float32.
+          events: `[B, L, d]` float32.
+          mask: `[B, L]` bool, True = may be read.
+          return_weights: also return the weights.
+
+        Returns:
+          `[B, N, d]` float32, zero for an empty moveline; with `return_weights` also `[B, N, L]`.
+        """
+        # e_target - e_j gives no columns of its own: its product is part of those of e_target and of e_j.
+        by_target = targets[..., tf.newaxis] * tf.cast(self.product, targets.dtype)
+        hidden = tf.matmul(events[:, tf.newaxis], by_target)
+        hidden += self.event(events)[:, tf.newaxis] + self.target(targets)[:, :, tf.newaxis]
+        hidden = tf.nn.relu(hidden) - tf.cast(self.slope, hidden.dtype) * tf.nn.relu(-hidden)
+        weights = self.weight(hidden)[..., 0] * tf.cast(mask, hidden.dtype)[:, tf.newaxis]
+        read = tf.matmul(weights, events)
+        return (read, weights) if return_weights else read
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "units": self.units, "seed": self.seed}

@@ -1,0 +1,40 @@
+"""Scaled dot-product attention over heads, shared by every layer that attends."""
+
+import tensorflow as tf
+
+# Added to masked scores; large enough to vanish in a float32 softmax, small enough not to overflow in half precision.
+MASKED = -1e4
+
+
+def split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
+    """`[B, S, d]` -> `[B, H, S, d_head]`, the order in which one matrix product serves a whole head."""
+    split = tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], heads, x.shape[-1] // heads))
+    return tf.transpose(split, (0, 2, 1, 3))
+
+
+def heads_last(x: tf.Tensor) -> tf.Tensor:
+    """`[B, H, S, d_head]` -> `[B, S, H, d_head]`."""
+    return tf.transpose(x, (0, 2, 1, 3))
+
+
+def merge_heads(x: tf.Tensor) -> tf.Tensor:
+    """`[B, H, S, d_head]` -> `[B, S, H * d_head]`, the inverse of `split_heads`."""
+    return tf.reshape(heads_last(x), (tf.shape(x)[0], tf.shape(x)[2], x.shape[1] * x.shape[-1]))
+
+
+def attention_scores(query: tf.Tensor, key: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """q·k / sqrt(d_head), with masked places far below all others.
+
+    Args:
+      query: `[B, H, N, d_head]`.
+      key: `[B, H, S, d_head]`.
+      mask: `[B, N or 1, S]` bool, True = may be read.
+
+    Returns:
+      `[B, H, N, S]` of the query's dtype.
+    """
+    scores = tf.matmul(query, key, transpose_b=True) * query.shape[-1] ** -0.5
+    if mask is None:
+        return scores
+    hidden = tf.where(mask, tf.cast(0.0, scores.dtype), tf.cast(MASKED, scores.dtype))
+    return scores + hidden[:, tf.newaxis]

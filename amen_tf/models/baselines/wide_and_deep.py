@@ -1,0 +1,42 @@
+"""Wide & Deep (Cheng et al. 2016): a linear model and an MLP, trained together."""
+
+import tensorflow as tf
+import tf_keras as keras
+
+from amen_tf.features import CANDIDATE
+from amen_tf.layers.embedding import IdEmbedding
+from amen_tf.models.candidate_ranker import CandidateRanker, Encoded
+from amen_tf.spec import ModelSpec
+
+
+class WideAndDeep(CandidateRanker):
+    """logit = wide + deep; the moveline is averaged, whatever the candidate.
+
+    Wide: one weight per id of the candidate's columns, and the crossed features, which are the match features here
+    ("this user has touched this item": AND(installed app, impressed app) in the paper). Deep: the merge MLP.
+
+    Args:
+      spec: features, sizes and shapes.
+    """
+
+    def __init__(self, spec: ModelSpec, **kwargs):
+        super().__init__(spec, **kwargs)
+        self.wide = {
+            field: IdEmbedding(spec.sizes[field], 1, 0.01, spec.seed + 2200 + i, spec.unseen, name=f"wide_{field}")
+            for i, field in enumerate(spec.contract.candidate_fields)
+        }
+        self.crossed = keras.layers.Dense(1, kernel_initializer="zeros", name="crossed", dtype=tf.float32)
+
+    def interest(self, encoded: Encoded):
+        real = tf.cast(encoded.mask, encoded.events.dtype)[..., tf.newaxis]
+        mean = tf.math.divide_no_nan(tf.reduce_sum(encoded.events * real, 1), tf.reduce_sum(real, 1))
+        return [], [mean]
+
+    def call(self, features, training=None):
+        """features (see `amen_tf.features`) -> logits `[B, N]` float32."""
+        encoded = self.encode(features)
+        per_candidate, per_request = self.merge_inputs(features, encoded)
+        deep = self.merge(tf.concat(per_candidate, -1), tf.concat(per_request, -1), training=training)
+        linear = [tf.cast(table(features[CANDIDATE + field])[..., 0], tf.float32) for field, table in self.wide.items()]
+        crossed = self.crossed(self.match(encoded.candidates, encoded.moveline))[..., 0]
+        return deep + tf.add_n(linear) + crossed

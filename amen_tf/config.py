@@ -192,13 +192,18 @@ class TransformSettings(Section):
 
 
 class ModelSettings(Section):
-    """Shapes shared by all three models: L, T, H and d of the paper."""
+    """Shapes shared by all models, L, T, H and d of the paper, and what they are given beside the moveline.
+
+    `match_features`: whether the user has touched this item or category, how often, how long ago and what they did.
+    Item ids start nearer to zero than all else: most are seen a few times only, and what they start with stays noise.
+    """
 
     moveline_length: int = pydantic.Field(50, ge=1)
     flow_length: int = pydantic.Field(4, ge=1)
     heads: int = pydantic.Field(4, ge=2)
     dim: int = pydantic.Field(32, ge=2)
-    embedding_std: float = pydantic.Field(0.35, gt=0)
+    embedding_std: float = pydantic.Field(0.1, gt=0)
+    item_std: float = pydantic.Field(0.02, ge=0)
     hidden_units: tuple[int, ...] = (128, 64)
     dropout: float = pydantic.Field(0.1, ge=0, lt=1)
     match_features: bool = True
@@ -223,15 +228,33 @@ class TrainerSettings(Section):
     max_steps: int | None = pydantic.Field(None, ge=1)
 
 
+class BaseSettings(TrainerSettings):
+    """Θ_base: which ranker it is, by its name in `amen_tf/models/registry.py`."""
+
+    architecture: str = "base"
+
+
 class GeneratorSettings(TrainerSettings):
-    """Stage 1: losses of Eq. 1, 3, 5 and their weights in Eq. 6."""
+    """Stage 1: the decoder, the losses of Eq. 1, 3, 5 and their weights in Eq. 6.
+
+    `decoder`: `autoregressive` feeds every state (in training the true item) back before the next; `parallel` decodes
+    all T states from the moveline alone, in one pass. `readout`: what Eq. 2 calls the heads' outputs.
+    `next_item_weight` adds the loss of predicting the next item at every event of the moveline (as SASRec and HSTU do).
+    A generator whose mean cosine between flows, between heads or between items reaches `collapse_limit` fails the run.
+    `rank_requests` of the eval split are ranked against the whole catalogue (HR@10, NDCG@10) after every epoch.
+    """
 
     layers: int = pydantic.Field(2, ge=1)
+    decoder: Literal["autoregressive", "parallel"] = "autoregressive"
+    readout: Literal["heads", "projection", "ffn"] = "heads"
     temperature: float = pydantic.Field(0.1, gt=0)
     diversity_weight: float = pydantic.Field(0.1, ge=0)
     velocity_weight: float = pydantic.Field(0.01, ge=0)
+    next_item_weight: float = pydantic.Field(0.0, ge=0)
     sampled_negatives: int = pydantic.Field(256, ge=0)
     weight_init: bool = True
+    collapse_limit: float = pydantic.Field(0.99, gt=0, le=1)
+    rank_requests: int = pydantic.Field(2000, ge=1)
 
 
 class CtrSettings(TrainerSettings):
@@ -240,6 +263,14 @@ class CtrSettings(TrainerSettings):
     tsp_weight: float = pydantic.Field(0.1, ge=0)
     use_flow: bool = True
     use_alignment: bool = True
+    flow_similarity: bool = False
+
+
+class ComputeSettings(Section):
+    """For GPUs: layers compute in half precision (logits and losses stay float32); steps are compiled by XLA."""
+
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    xla: bool = False
 
 
 class GateSettings(Section):
@@ -276,9 +307,10 @@ class Settings(Section):
     split: SplitSettings = SplitSettings()
     transform: TransformSettings = TransformSettings()
     model: ModelSettings = ModelSettings()
-    base: TrainerSettings = TrainerSettings()
+    base: BaseSettings = BaseSettings()
     generator: GeneratorSettings = GeneratorSettings()
     ctr: CtrSettings = CtrSettings()
+    compute: ComputeSettings = ComputeSettings()
     gate: GateSettings = GateSettings()
     push: PushSettings = PushSettings()
     run: RunSettings = RunSettings()

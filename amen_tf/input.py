@@ -1,12 +1,11 @@
 """From transformed tf.Examples to batches for the models: `tf.data`, deterministic for a given seed."""
 
-import math
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
-from amen_tf.features import CANDIDATE, CANDIDATE_MASK, DIVERSITY, FLOW, ITEM_ID, LABEL, PAD_ID, VELOCITY
+from amen_tf.features import CANDIDATE, CANDIDATE_MASK, ITEM_ID, LABEL, PAD_ID
+from amen_tf.flows import FlowFile
 
 # Requests held for shuffling; ExampleGen mixes users and times within each file already.
 SHUFFLE_BUFFER = 20_000
@@ -34,41 +33,6 @@ def densify(features: Mapping[str, tf.Tensor | tf.SparseTensor], width: int | No
     if LABEL in dense:
         dense[LABEL] = tf.cast(dense[LABEL], tf.float32)
     return dense
-
-
-class FlowFile:
-    """The frozen generator's outputs for every request of a data set, kept on disk in the order of the requests.
-
-    The generator never changes in stage 2, so its outputs are computed once and not once per epoch.
-
-    Args:
-      path: file of float32 rows, written by `write`.
-      flow_length: T.
-      dim: d.
-    """
-
-    def __init__(self, path: str | pathlib.Path, flow_length: int, dim: int):
-        self.path = str(path)
-        self.shapes = {FLOW: (flow_length, dim), DIVERSITY: (flow_length,), VELOCITY: (flow_length, dim)}
-        self._sizes = [math.prod(shape) for shape in self.shapes.values()]
-
-    def write(self, generator: Callable, batches: tf.data.Dataset) -> None:
-        """Computes and writes the rows for `batches`, which must come unshuffled."""
-        compute = tf.function(generator, autograph=False, reduce_retracing=True)
-        with open(self.path, "wb") as file:
-            for features in batches:
-                outputs = compute(features)
-                rows = [tf.reshape(outputs[name], (tf.shape(outputs[name])[0], -1)) for name in self.shapes]
-                file.write(tf.concat(rows, 1).numpy().astype("<f4").tobytes())
-
-    def rows(self) -> tf.data.Dataset:
-        """One raw string per request."""
-        return tf.data.FixedLengthRecordDataset(self.path, 4 * sum(self._sizes))
-
-    def decode(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Raw strings `[B]` -> flow `[B, T, d]`, diversity `[B, T]`, velocity `[B, T, d]`."""
-        parts = tf.split(tf.io.decode_raw(rows, tf.float32), self._sizes, 1)
-        return {n: tf.reshape(part, (-1, *shape)) for part, (n, shape) in zip(parts, self.shapes.items(), strict=True)}
 
 
 def example_files(patterns: Sequence[str]) -> list[str]:

@@ -6,12 +6,22 @@ or pair that is not real adds nothing; where nothing is real, a loss is 0 with f
 
 import tensorflow as tf
 
+from amen_tf.distribution import sum_over_replicas
+
+
+def share(total: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """total / count, or 0 where nothing counts. Scalars.
+
+    Where several replicas train together, each has a part of the batch: the count is that of the whole batch, so that
+    the parts add up to the mean over the whole batch, as on one device.
+    """
+    return tf.math.divide_no_nan(total, sum_over_replicas(count))
+
 
 def _mean_over_rows(per_state: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Sum over t, then the mean over rows that have at least one real state: `[B, T]` -> scalar."""
-    real = tf.cast(mask, per_state.dtype)
     rows = tf.reduce_sum(tf.cast(tf.reduce_any(mask, -1), per_state.dtype))
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, per_state, 0.0) * real), rows)
+    return share(tf.reduce_sum(tf.where(mask, per_state, 0.0)), rows)
 
 
 def info_nce(positive, negatives, negative_mask, mask):
@@ -28,11 +38,24 @@ def info_nce(positive, negatives, negative_mask, mask):
     Returns:
       scalar float32: the sum over t, averaged over the rows that have a future.
     """
+    return _mean_over_rows(_info_nce_by_state(positive, negatives, negative_mask, mask), mask)
+
+
+def info_nce_mean(positive, negatives, negative_mask, mask):
+    """Eq. (1) without its sum over t: the mean over all real states. Arguments as of `info_nce`.
+
+    For the next item at every event of the moveline, where a sum would let long movelines decide.
+    """
+    by_state = _info_nce_by_state(positive, negatives, negative_mask, mask)
+    return share(tf.reduce_sum(tf.where(mask, by_state, 0.0)), tf.reduce_sum(tf.cast(mask, by_state.dtype)))
+
+
+def _info_nce_by_state(positive, negatives, negative_mask, mask):
     negatives = tf.where(negative_mask, negatives, float("-inf"))
     logits = tf.concat([positive[..., tf.newaxis], negatives], -1)
     # A masked state's scores may be anything; zeros keep its (unused) gradient finite.
     logits = tf.where(mask[..., tf.newaxis], logits, 0.0)
-    return _mean_over_rows(tf.reduce_logsumexp(logits, -1) - logits[..., 0], mask)
+    return tf.reduce_logsumexp(logits, -1) - logits[..., 0]
 
 
 def head_similarity(heads):
@@ -106,7 +129,7 @@ def cross_entropy(labels, logits, mask):
     """
     losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
     real = tf.cast(mask, losses.dtype)
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, losses, 0.0)), tf.reduce_sum(real))
+    return share(tf.reduce_sum(tf.where(mask, losses, 0.0)), tf.reduce_sum(real))
 
 
 def tsp_loss(score, diff_score, diff_label, pair_mask):
@@ -131,7 +154,7 @@ def tsp_loss(score, diff_score, diff_label, pair_mask):
     sign = 2.0 * diff_label - 1.0
     losses = tf.where(pair_mask, -tf.math.log_sigmoid(sign * (diff_score - score)), 0.0)
     of_sign = tf.stack([pair_mask & (sign > 0), pair_mask & (sign < 0)])
-    pairs = tf.reduce_sum(tf.cast(of_sign, losses.dtype), (1, 2))
+    pairs = sum_over_replicas(tf.reduce_sum(tf.cast(of_sign, losses.dtype), (1, 2)))
     means = tf.math.divide_no_nan(tf.reduce_sum(tf.where(of_sign, losses, 0.0), (1, 2)), pairs)
     return tf.math.divide_no_nan(tf.reduce_sum(means), tf.reduce_sum(tf.cast(pairs > 0, losses.dtype)))
 

@@ -1,14 +1,17 @@
 """One training loop for all models: seeds, early stopping on eval, TensorBoard and progress."""
 
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.config import TrainerSettings
+from amen_tf.config import ComputeSettings, TrainerSettings
+from amen_tf.distribution import for_replicas
 from amen_tf.optimizer import LazyAdamW
+from amen_tf.precision import with_loss_scaling
 from amen_tf.progress import Progress
 
 # Steps between two points of the per-step curves in TensorBoard; every step would cost more than it shows.
@@ -20,6 +23,27 @@ class Watched(NamedTuple):
 
     name: str
     more_is_better: bool
+
+
+class Session(NamedTuple):
+    """Where and how a training runs.
+
+    Attributes:
+      log_dir: TensorBoard's folder.
+      report: called after every step.
+      compute: precision and XLA.
+      strategy: over which devices; None takes the one in force.
+    """
+
+    log_dir: str | pathlib.Path
+    report: Callable[[Progress], None]
+    compute: ComputeSettings = ComputeSettings()
+    strategy: tf.distribute.Strategy | None = None
+
+    @property
+    def devices(self) -> tf.distribute.Strategy:
+        """The strategy in force."""
+        return self.strategy or tf.distribute.get_strategy()
 
 
 class ProgressCallback(keras.callbacks.Callback):
@@ -75,41 +99,82 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
+class Throughput(keras.callbacks.Callback):
+    """Adds `steps_per_second` to every epoch's figures: training steps alone, without eval and without tracing."""
+
+    # Steps at the beginning of an epoch that are not timed: the first trace, and fill the input's buffers.
+    WARM = 3
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.done, self.begin, self.end = 0, None, None
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.done, self.end = self.done + 1, time.perf_counter()
+        if self.done == self.WARM:
+            self.begin = self.end
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.done > self.WARM and self.end > self.begin:
+            logs["steps_per_second"] = (self.done - self.WARM) / (self.end - self.begin)
+
+
+class Diagnose(keras.callbacks.Callback):
+    """Adds figures to those of eval at the end of every epoch, before others write them down.
+
+    Args:
+      figures: gives figures by name for the model as it is.
+    """
+
+    def __init__(self, figures: Callable[[], Mapping[str, float]]):
+        super().__init__()
+        self.figures = figures
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs.update({f"val_{name}": value for name, value in self.figures().items()})
+
+
 def train(
     model: keras.Model,
     settings: TrainerSettings,
     train_data: tf.data.Dataset,
     eval_data: tf.data.Dataset,
     watched: Watched,
-    log_dir: str | pathlib.Path,
-    report: Callable[[Progress], None],
+    session: Session,
     steps_per_epoch: int,
+    diagnose: Callable[[], Mapping[str, float]] | None = None,
 ) -> dict[str, list[float]]:
     """Fits `model`, keeps the weights of the epoch that was best on eval, and returns the history by figure.
 
     Args:
       model: built by its first batch; its metrics are what TensorBoard shows.
-      settings: epochs, learning rate, decay, patience, steps.
+      settings: epochs, learning rate, decay, patience, steps. All are those of the global batch: with several devices
+        each takes a part of every batch.
       train_data, eval_data: batches of features; train is one shuffled pass.
       watched: the eval figure for early stopping.
-      log_dir: TensorBoard's folder; `train/` and `validation/` come to lie under it.
-      report: called after every step.
+      session: where and how; `train/` and `validation/` come to lie under its TensorBoard folder.
       steps_per_epoch: batches in one pass of `train_data`.
+      diagnose: further eval figures, worked out at the end of every epoch.
     """
     total = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
         total = min(total, settings.max_steps)
     steps = min(steps_per_epoch, total)
     epochs = -(-total // steps)
-    optimizer = LazyAdamW(settings.learning_rate, weight_decay=settings.weight_decay)
-    # Slots made here are not made inside the first step, which would then be traced twice.
-    optimizer.build(model.trainable_variables)
-    model.compile(optimizer=optimizer)
+    with session.devices.scope():
+        optimizer = LazyAdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+        optimizer = with_loss_scaling(optimizer)
+        # Slots made here are not made inside the first step, which would then be traced twice.
+        optimizer.build(model.trainable_variables)
+        model.compile(optimizer=optimizer, jit_compile=session.compute.xla)
     callbacks = [
-        ProgressCallback(report, total),
-        keras.callbacks.TensorBoard(str(log_dir), update_freq=STEPS_PER_POINT, write_graph=False),
+        ProgressCallback(session.report, total),
+        Throughput(),
+        *([Diagnose(diagnose)] if diagnose is not None else []),
+        keras.callbacks.TensorBoard(str(session.log_dir), update_freq=STEPS_PER_POINT, write_graph=False),
         KeepBest(watched, settings.patience),
     ]
+    if session.devices.num_replicas_in_sync > 1:
+        train_data, eval_data = for_replicas(train_data), for_replicas(eval_data)
     # Nothing here has control flow for AutoGraph to find; looking for it in Keras' sources takes seconds.
     fit = tf.autograph.experimental.do_not_convert(model.fit)
     history = fit(train_data.take(steps), epochs=epochs, validation_data=eval_data, callbacks=callbacks, verbose=0)

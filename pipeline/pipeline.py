@@ -46,6 +46,7 @@ def create_pipeline(
     beam_pipeline_args: Sequence[str] = (),
     baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
+    flow_folder: str | None = None,
 ) -> Pipeline:
     """Builds the pipeline; nothing is read or written.
 
@@ -59,6 +60,7 @@ def create_pipeline(
       beam_pipeline_args: for the stages that run on Beam.
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
+      flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
     """
     contract = dataclasses.asdict(FeatureContract.from_settings(settings))
     splits = settings.split
@@ -92,8 +94,11 @@ def create_pipeline(
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {
             "contract": contract,
-            "settings": settings.model_dump(mode="json", include={"seed", "data", "transform", "model", *sections}),
+            "settings": settings.model_dump(
+                mode="json", include={"seed", "data", "transform", "model", "compute", *sections}
+            ),
             "code": fingerprint(module),
+            **({"flows": flow_folder} if stage == CTR and flow_folder else {}),
         }
         return Trainer(
             run_fn=f"{module}.run_fn",

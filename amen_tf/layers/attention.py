@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-# Added to masked scores; large enough to vanish in a float32 softmax, small enough not to overflow in half precision.
+# Added to masked scores; large enough to vanish in the softmax.
 MASKED = -1e4
 
 
@@ -31,10 +31,13 @@ def attention_scores(query: tf.Tensor, key: tf.Tensor, mask: tf.Tensor | None = 
       mask: `[B, N or 1, S]` bool, True = may be read.
 
     Returns:
-      `[B, H, N, S]` of the query's dtype.
+      `[B, H, N, S]` float32.
     """
-    scores = tf.matmul(query, key, transpose_b=True) * query.shape[-1] ** -0.5
-    if mask is None:
-        return scores
-    hidden = tf.where(mask, tf.cast(0.0, scores.dtype), tf.cast(MASKED, scores.dtype))
-    return scores + hidden[:, tf.newaxis]
+    # The softmax that follows is taken in float32 under every precision.
+    scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * query.shape[-1] ** -0.5
+    return scores if mask is None else scores + tf.where(mask, 0.0, MASKED)[:, tf.newaxis]
+
+
+def attend(weights: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """Weights `[B, H, N, S]` float32 and values `[B, H, S, d_head]` -> `[B, H, N, d_head]` of the values' dtype."""
+    return tf.matmul(tf.cast(weights, value.dtype), value)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.features import AGE, BEHAVIOR, PAD_ID, SCENE
+from amen_tf.features import AGE, BEHAVIOR, ITEM_ID, PAD_ID, SCENE
 
 
 class NormalBelowZeros(keras.initializers.Initializer):
@@ -70,13 +70,25 @@ class ItemEmbedding(keras.layers.Layer):
       std: standard deviation of the initialiser.
       seed: seed of the first table; the others count on from it.
       unseen: see `IdEmbedding`; for every field.
+      id_std: standard deviation for `item_id`, where most ids are seen a few times only and keep the noise that they
+        start with; None takes `std`.
     """
 
-    def __init__(self, sizes: Mapping[str, int], dim: int, std: float, seed: int, unseen: int = 0, **kwargs):
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        dim: int,
+        std: float,
+        seed: int,
+        unseen: int = 0,
+        id_std: float | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, unseen
+        self.id_std = std if id_std is None else id_std
         self.tables = {
-            field: IdEmbedding(size, dim, std, seed + i, unseen, name=field)
+            field: IdEmbedding(size, dim, self.id_std if field == ITEM_ID else std, seed + i, unseen, name=field)
             for i, (field, size) in enumerate(sizes.items())
         }
 
@@ -86,7 +98,7 @@ class ItemEmbedding(keras.layers.Layer):
 
     def get_config(self):
         config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "id_std": self.id_std}
 
 
 class EventEmbedding(keras.layers.Layer):

@@ -3,7 +3,9 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attention_scores, heads_last, merge_heads, split_heads
+from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+
+READOUTS = ("heads", "projection", "ffn")
 
 # Keys and values of one layer: two tensors `[B, H, S, d_head]`.
 Cache = tuple[tf.Tensor, tf.Tensor]
@@ -45,7 +47,7 @@ class CausalAttention(keras.layers.Layer):
         if cache is not None:
             key, value = tf.concat([cache[0], key], 2), tf.concat([cache[1], value], 2)
         weights = tf.nn.softmax(attention_scores(query, key, mask))
-        return tf.matmul(weights, value), (key, value)
+        return attend(weights, value), (key, value)
 
 
 class DecoderBlock(keras.layers.Layer):
@@ -77,12 +79,17 @@ class DecoderBlock(keras.layers.Layer):
 
 
 class InterestFlowDecoder(keras.layers.Layer):
-    """Token vectors to flow states: `layers - 1` full blocks, then one layer of raw heads.
+    """Token vectors to flow states: `layers - 1` full blocks, then a last layer that is read out as H heads.
 
-    Eq. (2): f̂_t = Concat(h_1, ..., h_H). Reading: the H heads are the raw outputs of the last layer's attention,
-    with no output projection, residual or feed-forward after it. The concatenation is then scaled to unit length,
-    so that the similarity of Eq. (1) is a cosine over τ; without it the velocity term (Eq. 5) could be made to
-    vanish by shrinking the flow.
+    Eq. (2): f̂_t = Concat(h_1, ..., h_H). Three readings of "the output of each head":
+
+    - `heads`: the raw outputs of the last layer's attention, with no output projection, residual or feed-forward after
+      them. This is Eq. (2) as it is written, and the default.
+    - `projection`: an output projection mixes the heads; h_i is the i-th of H equal parts of its result.
+    - `ffn`: the last layer is a whole block with residuals and a feed-forward layer, and a norm; h_i as above.
+
+    The concatenation is then scaled to unit length, so that the similarity of Eq. (1) is a cosine over τ; without it
+    the velocity term (Eq. 5) could be made to vanish by shrinking the flow.
 
     Args:
       layers: number of attention layers, the last one included.
@@ -90,14 +97,25 @@ class InterestFlowDecoder(keras.layers.Layer):
       dim: d.
       dropout: rate inside the blocks, in training only.
       seed: seed of the first kernel.
+      readout: `heads`, `projection` or `ffn`.
     """
 
-    def __init__(self, layers: int, heads: int, dim: int, dropout: float, seed: int, **kwargs):
+    def __init__(self, layers: int, heads: int, dim: int, dropout: float, seed: int, readout: str = "heads", **kwargs):
         super().__init__(**kwargs)
-        self.heads, self.dim = heads, dim
-        self.blocks = [DecoderBlock(heads, dim, dropout, seed + 10 * i, name=f"block_{i}") for i in range(layers - 1)]
+        if readout not in READOUTS:
+            raise ValueError(
+                f"InterestFlowDecoder: expected readout to be one of {', '.join(READOUTS)}, got {readout!r}."
+            )
+        self.layers, self.heads, self.dim, self.dropout, self.seed = layers, heads, dim, dropout, seed
+        self.readout = readout
+        whole = layers if readout == "ffn" else layers - 1
+        self.blocks = [DecoderBlock(heads, dim, dropout, seed + 10 * i, name=f"block_{i}") for i in range(whole)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
-        self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
+        if readout != "ffn":
+            self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
+        if readout == "projection":
+            initializer = keras.initializers.GlorotUniform(seed=seed + 10 * layers + 3)
+            self.projection = keras.layers.Dense(dim, kernel_initializer=initializer, name="projection")
 
     def call(self, x, mask, caches: list[Cache] | None = None, training=None):
         """Decodes new positions.
@@ -110,13 +128,25 @@ class InterestFlowDecoder(keras.layers.Layer):
         Returns:
           states `[B, S, H, d_head]` float32 with unit length over their last two axes, and the caches.
         """
-        caches = caches or [None] * (len(self.blocks) + 1)
+        caches = list(caches) if caches else [None] * self.layers
         kept = []
-        for block, cache in zip(self.blocks, caches[:-1], strict=True):
-            x, cache = block(x, mask, cache, training=training)
+        for i, block in enumerate(self.blocks):
+            x, cache = block(x, mask, caches[i], training=training)
             kept.append(cache)
-        heads, cache = self.last(self.norm(x), mask, caches[-1])
-        return tf.nn.l2_normalize(heads_last(heads), axis=(-2, -1), epsilon=1e-12), [*kept, cache]
+        x = self.norm(x)
+        if self.readout != "ffn":
+            heads, cache = self.last(x, mask, caches[-1])
+            kept.append(cache)
+            x = merge_heads(heads)
+        if self.readout == "projection":
+            x = self.projection(x)
+        shape = (tf.shape(x)[0], tf.shape(x)[1], self.heads, self.dim // self.heads)
+        states = tf.cast(tf.reshape(x, shape), tf.float32)
+        return tf.nn.l2_normalize(states, axis=(-2, -1), epsilon=1e-12), kept
+
+    def get_config(self):
+        config = {"layers": self.layers, "heads": self.heads, "dim": self.dim, "dropout": self.dropout}
+        return {**super().get_config(), **config, "seed": self.seed, "readout": self.readout}
 
 
 def causal_mask(real: tf.Tensor) -> tf.Tensor:
@@ -128,3 +158,20 @@ def causal_mask(real: tf.Tensor) -> tf.Tensor:
     earlier = tf.range(size)[:, tf.newaxis] >= tf.range(size)[tf.newaxis, :]
     itself = tf.eye(size, dtype=tf.bool)
     return (earlier[tf.newaxis] & real[:, tf.newaxis, :]) | itself[tf.newaxis]
+
+
+def parallel_mask(real: tf.Tensor, slots: int) -> tf.Tensor:
+    """The mask of a moveline followed by `slots` tokens that read the moveline and themselves, but not one another.
+
+    Args:
+      real: `[B, L]` bool, True = real event.
+      slots: T.
+
+    Returns:
+      `[B, L + T, L + T]` bool.
+    """
+    every = tf.pad(real, ((0, 0), (0, slots)), constant_values=True)
+    length = tf.shape(real)[1]
+    slot = tf.range(length + slots) >= length
+    itself = tf.eye(length + slots, dtype=tf.bool)
+    return causal_mask(every) & (itself | ~slot[tf.newaxis, :])[tf.newaxis]

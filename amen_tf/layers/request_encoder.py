@@ -25,7 +25,9 @@ class InterestEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         std, seed = spec.shape.embedding_std, spec.seed
         self.contract = spec.contract
-        self.items = ItemEmbedding(spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, name="items")
+        self.items = ItemEmbedding(
+            spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, id_std=spec.shape.item_std, name="items"
+        )
         self.events = EventEmbedding(
             self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes
         )

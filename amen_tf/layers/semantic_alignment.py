@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attention_scores, merge_heads, split_heads
+from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
 
 
 class SemanticAlignment(keras.layers.Layer):
@@ -33,7 +33,7 @@ class SemanticAlignment(keras.layers.Layer):
         query = split_heads(self.query(targets), self.heads)
         key, value = split_heads(self.key(flow), self.heads), split_heads(self.value(flow), self.heads)
         weights = tf.nn.softmax(attention_scores(query, key))
-        aligned = self.output_projection(merge_heads(tf.matmul(weights, value)))
+        aligned = self.output_projection(merge_heads(attend(weights, value)))
         return (aligned, weights) if return_weights else aligned
 
     def get_config(self):

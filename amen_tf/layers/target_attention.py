@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attention_scores, merge_heads, split_heads
+from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
 
 
 class TargetAttention(keras.layers.Layer):
@@ -55,7 +55,7 @@ class TargetAttention(keras.layers.Layer):
         sink_key, sink_value = tf.cast(self.sink_key, key.dtype), tf.cast(self.sink_value, value.dtype)
         sink = attention_scores(query, sink_key)
         weights = tf.nn.softmax(tf.concat([attention_scores(query, key, mask), sink], -1))
-        read = tf.matmul(weights[..., :-1], value) + weights[..., -1:] * sink_value
+        read = attend(weights[..., :-1], value) + tf.cast(weights[..., -1:], value.dtype) * sink_value
         read = self.output_projection(merge_heads(read))
         return (read, weights) if return_weights else read
 

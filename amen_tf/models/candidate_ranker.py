@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from amen_tf.features import BEHAVIOR
 from amen_tf.layers.embedding import event_mask
 from amen_tf.layers.match_features import MatchFeatures
+from amen_tf.layers.matched_events import MatchedEvents
 from amen_tf.layers.merge_mlp import MergeMLP
-from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding
+from amen_tf.layers.request_encoder import SIDE_DIM, InterestEncoder, SideEmbedding
 from amen_tf.models.ranking import RankingModel
 from amen_tf.spec import ModelSpec
 
@@ -48,6 +50,11 @@ class CandidateRanker(RankingModel):
         matched = spec.contract.item_fields[:2] if shape.match_features else ()
         self.encoder = InterestEncoder(spec, name="encoder")
         self.match = MatchFeatures(matched, name="match")
+        self.matched = None
+        if matched:
+            self.matched = MatchedEvents(
+                matched, spec.sizes[BEHAVIOR], SIDE_DIM, shape.embedding_std, spec.seed + 1400, name="matched"
+            )
         self.request_side = SideEmbedding.of_request(spec, name="request_side")
         self.candidate_side = SideEmbedding.of_candidate(spec, name="candidate_side")
         self.merge = MergeMLP(shape.hidden_units, shape.dropout, spec.seed + 2100, name="merge")
@@ -70,10 +77,18 @@ class CandidateRanker(RankingModel):
             *per_candidate,
             self.match(encoded.candidates, encoded.moveline),
             self.candidate_side(features, encoded.targets),
+            *([self.matched(encoded.candidates, encoded.moveline)] if self.matched is not None else []),
         ]
         return per_candidate, [*per_request, self.request_side(features, encoded.events[:, 0])]
 
     def call(self, features, training=None):
         """features (see `amen_tf.features`) -> logits `[B, N]` float32."""
-        per_candidate, per_request = self.merge_inputs(features, self.encode(features))
-        return self.merge(tf.concat(per_candidate, -1), tf.concat(per_request, -1), training=training)
+        return self.merged(*self.merge_inputs(features, self.encode(features)), training)
+
+    def merged(self, per_candidate: list[tf.Tensor], per_request: list[tf.Tensor], training) -> tf.Tensor:
+        """Inputs of the merge MLP -> its logits `[B, N]` float32."""
+
+        def joined(parts):
+            return tf.concat([tf.cast(part, self.compute_dtype) for part in parts], -1)
+
+        return self.merge(joined(per_candidate), joined(per_request), training=training)

@@ -47,7 +47,8 @@ class Scores(NamedTuple):
 class CtrModel(BaseModel):
     """AMEN: h_user as in the base, the aligned flow, diversity, velocity and the calibration score.
 
-    z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp).
+    z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp). With
+    `settings.flow_similarity` z also has the cosine of the target with each flow state, in the generator's own table.
     Whatever depends on the user alone is computed once per request.
 
     Args:
@@ -89,9 +90,12 @@ class CtrModel(BaseModel):
         targets, events, mask = encoded.targets, encoded.events, encoded.mask
         if self.settings.use_flow:
             flow = self.flow(features)
-            per_candidate.append(self._aligned(features, flow[FLOW]))
+            vectors = self.generator.candidate_vectors(features)
+            per_candidate.append(self._aligned(vectors, flow[FLOW]))
+            if self.settings.flow_similarity:
+                per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
             per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0]]
-        main = self.merge(tf.concat(per_candidate, -1), tf.concat(per_request, -1), training=training)
+        main = self.merged(per_candidate, per_request, training)
         if not with_diff:
             return Scores(main, self.calibration(targets, events, mask), None)
         diff, diff_mask = self._diff(features, mask)
@@ -102,9 +106,8 @@ class CtrModel(BaseModel):
         )
         return Scores(main, calibration[:, :count], calibration[:, count:])
 
-    def _aligned(self, features, flow):
+    def _aligned(self, vectors, flow):
         """a_flow `[B, N, d]` of Eq. (7); without alignment, the plain mean of the flow for every candidate."""
-        vectors = self.generator.candidate_vectors(features)
         if self.settings.use_alignment:
             return self.alignment(vectors, flow)
         return tf.repeat(tf.reduce_mean(flow, 1, keepdims=True), tf.shape(vectors)[1], axis=1)

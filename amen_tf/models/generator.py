@@ -8,12 +8,14 @@ import tf_keras as keras
 
 from amen_tf import losses
 from amen_tf.config import GeneratorSettings
-from amen_tf.features import FUTURE, ITEM_ID, PAD_ID, USER_KEY
+from amen_tf.distribution import gather_replicas, sum_over_replicas
+from amen_tf.features import FUTURE, ITEM_ID, MOVELINE, PAD_ID, USER_KEY
 from amen_tf.layers.embedding import event_mask
-from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask
+from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask, parallel_mask
 from amen_tf.layers.request_encoder import InterestEncoder, with_prefix
 from amen_tf.models.negatives import Catalogue, corrected_scores, is_negative
 from amen_tf.models.ranking import keras_step
+from amen_tf.precision import descend
 from amen_tf.spec import ModelSpec
 
 
@@ -27,6 +29,33 @@ class Flow(NamedTuple):
     def states(self) -> tf.Tensor:
         """F̂ `[B, T, d]`."""
         return concat_heads(self.heads)
+
+
+class Decoded(NamedTuple):
+    """A pass over a whole sequence: the flow, and the states at the events of the moveline `[B, L, d]` float32."""
+
+    flow: Flow
+    events: tf.Tensor
+
+
+class Pool(NamedTuple):
+    """What negatives of a batch are taken from: C rows of the global batch and M items of the catalogue.
+
+    Attributes:
+      items: `[C, T, d]` float32, unit vectors of their future items.
+      ids: `[C, T]` int64 item ids, 0 where there is none.
+      users: `[C]` int64 user keys.
+      own_users: `[B]` int64, user keys of this replica's rows.
+      sampled: `[M, d]` float32, unit vectors of the drawn items.
+      sampled_ids: `[M]` int64.
+    """
+
+    items: tf.Tensor
+    ids: tf.Tensor
+    users: tf.Tensor
+    own_users: tf.Tensor
+    sampled: tf.Tensor
+    sampled_ids: tf.Tensor
 
 
 def concat_heads(heads: tf.Tensor) -> tf.Tensor:
@@ -66,17 +95,21 @@ class FlowTokens(keras.layers.Layer):
 
     def next(self, state, step: int):
         """The token that follows state f̂ `[B, 1, d]`, `step` steps after t0."""
-        return state * self.scale + self.step[step]
+        return state * tf.cast(self.scale, state.dtype) + tf.cast(self.step[step], state.dtype)
 
 
 class Generator(keras.Model):
-    """An autoregressive decoder over the moveline, a start token and one token per step already decoded.
+    """A causal decoder over the moveline and T tokens, the first of which stands for "now" (Algorithm 1, lines 2-12).
 
-    The state at the start token is f̂_t0; appending the vector of e_t (teacher forcing, in training) or f̂_t
-    (inference) yields f̂_{t+1}. Reading of Eq. (1), whose f̂_t = G_φ(M_<t0) is written without the fed-back items:
-    "autoregressively" and "teacher forcing" in the text decide. The start token stands for "now": it makes f̂_t0 well
-    defined for an empty moveline and leaves the state at the last moveline event to be f̂_{t0-1} of Eq. (4)-(5). For
-    an empty moveline f̂_{t0-1} = f̂_t0, so that its velocity is 0.
+    The paper can be read in two ways, which `settings.decoder` chooses from:
+
+    - `autoregressive`: the state at the start token is f̂_t0; appending the vector of e_t (teacher forcing, in training)
+      or f̂_t (inference) yields f̂_{t+1}. "Autoregressively" and "teacher forcing" in the text speak for it.
+    - `parallel`: f̂_t = G_φ(M_<t0) with the same prefix for all t, as Eq. (1) and Algorithm 1 are written: T tokens,
+      told apart by a learned vector per step, read the moveline and not one another.
+
+    The start token makes f̂_t0 well defined for an empty moveline and leaves the state at the last moveline event to be
+    f̂_{t0-1} of Eq. (4)-(5). For an empty moveline f̂_{t0-1} = f̂_t0, so that its velocity is 0.
 
     Item vectors and flow states both have unit length wherever they are compared or fed back, so that sim() of
     Eq. (1) is a cosine over τ.
@@ -94,9 +127,10 @@ class Generator(keras.Model):
         self.encoder = InterestEncoder(spec, name="encoder")
         self.tokens = FlowTokens(shape.flow_length, shape.dim, shape.embedding_std, spec.seed + 3500, name="tokens")
         self.decoder = InterestFlowDecoder(
-            settings.layers, shape.heads, shape.dim, shape.dropout, spec.seed + 3000, name="decoder"
+            settings.layers, shape.heads, shape.dim, shape.dropout, spec.seed + 3000, settings.readout, name="decoder"
         )
-        names = ("loss", "info_nce", "diversity", "velocity", "accuracy")
+        names = ["loss", "info_nce", "diversity", "velocity", "accuracy"]
+        names += ["next_item"] if settings.next_item_weight else []
         self.terms = {name: keras.metrics.Mean(name=name) for name in names}
 
     @property
@@ -109,34 +143,47 @@ class Generator(keras.Model):
 
     def item_vectors(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """field -> ids `[...]` -> unit vectors `[..., d]`: e as the flow knows it (zero for id 0 throughout)."""
-        return tf.nn.l2_normalize(self.encoder.items(items), -1, epsilon=1e-12)
+        return tf.nn.l2_normalize(tf.cast(self.encoder.items(items), tf.float32), -1, epsilon=1e-12)
 
     def generate(self, features) -> Flow:
         """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed."""
+        if self.settings.decoder == "parallel":
+            return self._in_parallel(features, training=False).flow
         events, real = self._prompt(features)
         start = self.tokens(tf.zeros_like(events[:, :0]))
         heads, caches = self.decoder(tf.concat([events, start], 1), causal_mask(_more(real, 1)), training=False)
         previous, states = heads[:, -2], [heads[:, -1:]]
         for step in range(1, self.spec.shape.flow_length):
-            token = self.tokens.next(concat_heads(states[-1]), step)
+            token = self.tokens.next(tf.cast(concat_heads(states[-1]), events.dtype), step)
             state, caches = self.decoder(token, _more(real, step + 1)[:, tf.newaxis, :], caches, training=False)
             states.append(state)
         return self._flow(tf.concat(states, 1), previous, real)
 
-    def teacher_forced(self, features, items: tf.Tensor, training: bool) -> Flow:
+    def teacher_forced(self, features, items: tf.Tensor, training: bool) -> Decoded:
         """Training: the true e_t0 ... e_{t0+T-2} are fed, so that one causal pass decodes every step.
 
         Args:
           features: columns of the moveline.
-          items: unit vectors of the future items `[B, T, d]`.
+          items: unit vectors of the future items `[B, T, d]`; the parallel decoder does not read them.
           training: whether dropout is on.
         """
+        if self.settings.decoder == "parallel":
+            return self._in_parallel(features, training)
         events, real = self._prompt(features)
-        sequence = tf.concat([events, self.tokens(items[:, :-1])], 1)
-        mask = causal_mask(_more(real, self.spec.shape.flow_length))
-        heads, _ = self.decoder(sequence, mask, training=training)
+        tokens = self.tokens(tf.cast(items[:, :-1], events.dtype))
+        return self._decoded(events, tokens, causal_mask(_more(real, self.spec.shape.flow_length)), real, training)
+
+    def _in_parallel(self, features, training: bool) -> Decoded:
+        events, real = self._prompt(features)
+        length = self.spec.shape.flow_length
+        tokens = self.tokens(tf.zeros_like(events[:, :1]) * tf.ones((1, length - 1, 1), events.dtype))
+        return self._decoded(events, tokens, parallel_mask(real, length), real, training)
+
+    def _decoded(self, events, tokens, mask, real, training) -> Decoded:
+        heads, _ = self.decoder(tf.concat([events, tokens], 1), mask, training=training)
         length = self.spec.shape.moveline_length
-        return self._flow(heads[:, length:], heads[:, length - 1], real)
+        flow = self._flow(heads[:, length:], heads[:, length - 1], real)
+        return Decoded(flow, concat_heads(heads[:, :length]))
 
     def _prompt(self, features):
         return self.encoder(features), event_mask(self.encoder.moveline(features))
@@ -152,8 +199,10 @@ class Generator(keras.Model):
         future = with_prefix(features, FUTURE, self.spec.contract.item_fields)
         mask = future[ITEM_ID] != PAD_ID
         items = self.item_vectors(future)
-        flow = self.teacher_forced(features, items, training)
-        positive, negatives, negative_mask = self._scores(flow.states, items, future, mask, features[USER_KEY], seed)
+        decoded = self.teacher_forced(features, items, training)
+        flow = decoded.flow
+        pool = self._pool(items, future[ITEM_ID], features[USER_KEY], seed)
+        positive, negatives, negative_mask = self._window_scores(flow.states, items, future[ITEM_ID], pool)
         generative = losses.info_nce(positive, negatives, negative_mask, mask)
         diversity = losses.diversity_loss(flow.heads, mask)
         velocity = losses.velocity_loss(flow.states, flow.previous, mask)
@@ -161,42 +210,72 @@ class Generator(keras.Model):
         loss = losses.stage1_loss(generative, diversity, velocity, settings.diversity_weight, settings.velocity_weight)
         best = tf.reduce_max(tf.where(negative_mask, negatives, float("-inf")), -1)
         hits = tf.cast((positive > best) & mask, tf.float32)
-        accuracy = tf.math.divide_no_nan(tf.reduce_sum(hits), tf.reduce_sum(tf.cast(mask, tf.float32)))
-        return {
-            "loss": loss,
-            "info_nce": generative,
-            "diversity": diversity,
-            "velocity": velocity,
-            "accuracy": accuracy,
-        }
+        accuracy = losses.share(tf.reduce_sum(hits), tf.reduce_sum(tf.cast(mask, tf.float32)))
+        terms = {"info_nce": generative, "diversity": diversity, "velocity": velocity, "accuracy": accuracy}
+        if settings.next_item_weight:
+            terms["next_item"] = self._next_item(features, decoded.events, pool)
+            loss += settings.next_item_weight * terms["next_item"]
+        return {"loss": loss, **terms}
 
-    def _scores(self, states, items, future, mask, users, seed):
-        """Corrected similarities of Eq. (1): positive `[B, T]`, negatives `[B, T, B + M]` and which of them count."""
-        temperature, drawn = self.settings.temperature, self.settings.sampled_negatives
-        ids, batch = future[ITEM_ID], tf.shape(states)[0]
+    def _next_item(self, features, states, pool: Pool) -> tf.Tensor:
+        """The state at every event against the item of the next event, as SASRec and HSTU are trained.
 
-        def probability(of):
-            return self.catalogue.sampling_probability(of, batch, drawn)
+        The last event is left out: what comes after it is the future, which the start token answers for. The negatives
+        are those of step t0. Scalar: the mean over all events that are followed by one with an item.
+        """
+        following = with_prefix(features, MOVELINE, self.spec.contract.item_fields)
+        following = {field: ids[:, 1:] for field, ids in following.items()}
+        mask = event_mask(self.encoder.moveline(features))[:, :-1] & (following[ITEM_ID] != PAD_ID)
+        vectors = self.item_vectors(following)
+        positive, negatives, usable = self._event_scores(states[:, :-1], vectors, following[ITEM_ID], pool)
+        return losses.info_nce_mean(positive, negatives, usable, mask)
 
-        positive = corrected_scores(tf.einsum("btd,btd->bt", states, items) / temperature, probability(ids))
-        in_batch = tf.einsum("btd,ctd->btc", states, items) / temperature
-        in_batch = corrected_scores(in_batch, tf.transpose(probability(ids))[tf.newaxis])
-        other_user = (users[:, tf.newaxis] != users[tf.newaxis, :])[:, tf.newaxis, :]
-        usable = is_negative(tf.transpose(ids), ids) & other_user & tf.transpose(mask)[tf.newaxis]
-        sample = self.catalogue.sample(drawn, seed)
-        uniform = tf.einsum("btd,cd->btc", states, self.item_vectors(sample)) / temperature
-        uniform = corrected_scores(uniform, probability(sample[ITEM_ID]))
-        usable_sample = is_negative(sample[ITEM_ID][tf.newaxis], ids)
-        usable_sample = tf.broadcast_to(usable_sample, tf.shape(uniform))
-        return positive, tf.concat([in_batch, uniform], -1), tf.concat([usable, usable_sample], -1)
+    def _pool(self, items, ids, users, seed) -> Pool:
+        """The pool of this batch, over all replicas that train together: the batch is the global one."""
+        sample = self.catalogue.sample(self.settings.sampled_negatives, seed)
+        in_batch = (gather_replicas(x) for x in (items, ids, users))
+        return Pool(*in_batch, users, self.item_vectors(sample), sample[ITEM_ID])
+
+    def _corrected(self, similarity, ids, pool: Pool):
+        """sim / τ with the log-Q correction for items `ids`, broadcastable to `similarity`."""
+        drawn = self.settings.sampled_negatives
+        probability = self.catalogue.sampling_probability(ids, tf.shape(pool.ids)[0], drawn)
+        return corrected_scores(similarity / self.settings.temperature, probability)
+
+    def _window_scores(self, states, items, ids, pool: Pool):
+        """Eq. (1): positive `[B, T]`, negatives `[B, T, C + M]` and which of them count.
+
+        The in-batch negatives of step t are the t-th future items of others; a row's own future is never among them.
+        """
+        positive = self._corrected(tf.einsum("btd,btd->bt", states, items), ids, pool)
+        by_step = tf.transpose(pool.ids)
+        in_batch = self._corrected(tf.einsum("btd,ctd->btc", states, pool.items), by_step[tf.newaxis], pool)
+        other_user = (pool.own_users[:, tf.newaxis] != pool.users[tf.newaxis, :])[:, tf.newaxis, :]
+        usable = is_negative(by_step, ids) & other_user
+        drawn = self._corrected(tf.einsum("btd,cd->btc", states, pool.sampled), pool.sampled_ids, pool)
+        usable_drawn = tf.broadcast_to(is_negative(pool.sampled_ids[tf.newaxis], ids), tf.shape(drawn))
+        return positive, tf.concat([in_batch, drawn], -1), tf.concat([usable, usable_drawn], -1)
+
+    def _event_scores(self, states, items, ids, pool: Pool):
+        """The same for a state at every event, `S` of them: positive `[B, S]`, negatives `[B, S, C + M]`, their mask.
+
+        One pool serves all events: the items that others go on to at t0, and those drawn from the catalogue.
+        """
+        positive = self._corrected(tf.einsum("bsd,bsd->bs", states, items), ids, pool)
+        vectors = tf.concat([pool.items[:, 0], pool.sampled], 0)
+        candidates = tf.concat([pool.ids[:, 0], pool.sampled_ids], 0)
+        negatives = self._corrected(tf.einsum("bsd,cd->bsc", states, vectors), candidates, pool)
+        other_user = pool.own_users[:, tf.newaxis] != pool.users[tf.newaxis, :]
+        other_user = tf.pad(other_user, ((0, 0), (0, tf.size(pool.sampled_ids))), constant_values=True)
+        usable = (candidates != ids[..., tf.newaxis]) & (candidates != PAD_ID) & other_user[:, tf.newaxis, :]
+        return positive, negatives, usable
 
     @keras_step
     def train_step(self, data):
         seed = tf.stack([tf.constant(self.spec.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         with tf.GradientTape() as tape:
             terms = self.compute_losses(data, True, seed)
-        gradients = tape.gradient(terms["loss"], self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        descend(self, tape, terms["loss"])
         return self._update(terms)
 
     @keras_step
@@ -206,7 +285,7 @@ class Generator(keras.Model):
 
     def _update(self, terms):
         for name, value in terms.items():
-            self.terms[name].update_state(value)
+            self.terms[name].update_state(sum_over_replicas(value))
         return {name: metric.result() for name, metric in self.terms.items()}
 
 

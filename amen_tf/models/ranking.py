@@ -4,7 +4,9 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf import losses
+from amen_tf.distribution import sum_over_replicas
 from amen_tf.features import CANDIDATE_MASK, LABEL
+from amen_tf.precision import descend
 
 # Nothing here needs AutoGraph, whose rewriting of our and Keras' source took most of the time to the first step.
 keras_step = tf.autograph.experimental.do_not_convert
@@ -36,7 +38,8 @@ class RankingModel(keras.Model):
 
     def _update(self, terms, logits, features):
         for name, value in terms.items():
-            self.terms[name].update_state(value)
+            # Each replica has its part of the mean over the whole batch.
+            self.terms[name].update_state(sum_over_replicas(value))
         self.auc.update_state(features[LABEL], tf.sigmoid(logits), sample_weight=features[CANDIDATE_MASK])
         return {**{name: metric.result() for name, metric in self.terms.items()}, "auc": self.auc.result()}
 
@@ -44,8 +47,7 @@ class RankingModel(keras.Model):
     def train_step(self, data):
         with tf.GradientTape() as tape:
             terms, logits = self.compute_losses(data, training=True)
-        gradients = tape.gradient(terms["loss"], self.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables, strict=True))
+        descend(self, tape, terms["loss"])
         return self._update(terms, logits, data)
 
     @keras_step

@@ -16,8 +16,10 @@ How it is read:
   one hotel in one second would otherwise be exact duplicates, which count as one event.
 - Category is the city of the search, of impressions and events alike. Item ids stay as they are, as text: numbering
   them anew in the order of display would tell the position to a hash.
-- `price` is the price shown, `position` the place in the list, 1 at the top. Position predicts the click better than
-  anything else, so figures should be given with and without it: `position=False` leaves it out of the settings.
+- `price` is the price shown, `price_rank` its rank in the list, 1 for the cheapest: what a price means depends on those
+  beside it, and a model that scores candidates one by one cannot see them. `position` is the place, 1 at the top.
+  Position predicts the click better than anything else, so figures should be given with and without it:
+  `position=False` leaves it out of the settings.
 """
 
 import os
@@ -91,6 +93,7 @@ def convert(in_path: str | os.PathLike, out_folder: str | os.PathLike, position:
         raise EventLogError(f"{path}: no rows. Give the RecSys Challenge 2019 training file as it was published.")
     features = [
         {"name": "price", "owner": "candidate", "kind": "numeric"},
+        {"name": "price_rank", "owner": "candidate", "kind": "numeric", "buckets": LONGEST_LIST},
         {"name": "platform", "owner": "user", "kind": "categorical"},
         {"name": "device", "owner": "context", "kind": "categorical"},
     ]
@@ -176,6 +179,7 @@ def _actions(base: pa.Table) -> pa.Table:
         request_id=base["request_id"],
         position=pa.nulls(n, pa.string()),
         price=pa.nulls(n, pa.float32()),
+        price_rank=pa.nulls(n, pa.float32()),
     )
 
 
@@ -201,6 +205,7 @@ def _impressions(clickouts: pa.Table) -> tuple[pa.Table, np.ndarray, int]:
         request_id=base["request_id"],
         position=pc.cast(pa.array(position), pa.string()),
         price=prices,
+        price_rank=_ranks(prices, row),
     )
     clicked = np.bincount(row, weights=label.to_numpy(), minlength=len(lengths)) > 0
     return table, clicked[lengths > 0], wrong_prices
@@ -217,6 +222,26 @@ def _prices(texts: pa.Array, lengths: np.ndarray) -> tuple[pa.Array, int]:
     return pa.array(filled.astype(np.float32), mask=np.isnan(filled)), int((~fitting & (lengths > 0)).sum())
 
 
+def _ranks(prices: pa.Array, row: np.ndarray) -> pa.Array:
+    """1 + how many of the same list are cheaper, float32; null where the price is.
+
+    Args:
+      prices: of all lists in a row.
+      row: which list each belongs to, ascending.
+    """
+    values = prices.to_numpy(zero_copy_only=False)
+    order = np.lexsort((values, row))
+    ordered, lists = values[order], row[order]
+    new_list = np.r_[True, lists[1:] != lists[:-1]]
+    new_value = new_list | np.r_[True, ordered[1:] != ordered[:-1]]
+    place = np.arange(len(order))
+    first_of_list = np.maximum.accumulate(np.where(new_list, place, 0))
+    first_of_value = np.maximum.accumulate(np.where(new_value, place, 0))
+    ranks = np.empty(len(order), np.float32)
+    ranks[order] = 1 + first_of_value - first_of_list
+    return pa.array(ranks, mask=np.isnan(values))
+
+
 def _event_table(base: pa.Table, **columns) -> pa.Table:
     return pa.table(
         {
@@ -230,6 +255,7 @@ def _event_table(base: pa.Table, **columns) -> pa.Table:
             "request_id": columns["request_id"],
             "position": columns["position"],
             "price": columns["price"],
+            "price_rank": columns["price_rank"],
             "platform": base["platform"],
             "device": base["device"],
         }

@@ -82,6 +82,7 @@ def _run_beside(side: SideProcess | None, settings, layout, console: Console, li
         push_folder=str(layout.push),
         metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
         beam_pipeline_args=beam_arguments(settings.run.beam_workers),
+        flow_folder=str(layout.flows),
     )
     told = _Told(lines, layout)
     run_stages(pipeline, told, side, STAGES)

@@ -14,7 +14,8 @@ from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
 from pipeline.runners.prepare import simulation_folder
 
-EXTRA_HISTORY = pathlib.Path("Format-Serving/assets.extra/history.json")
+EXTRA = pathlib.Path("Format-Serving/assets.extra")
+EXTRA_HISTORY = EXTRA / "history.json"
 
 
 def stage_detail(result: StageResult) -> str:
@@ -32,7 +33,9 @@ def stage_detail(result: StageResult) -> str:
     figures = json.loads(history.read_text())
     if "val_auc" in figures:
         return f"eval AUC {max(figures['val_auc']):.4f}"
-    return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, top-1 of pool {max(figures['val_accuracy']):.1%}"
+    of_kept = json.loads((history.parent / "generator.json").read_text())
+    ranks = f"HR@10 {of_kept['hr@10_step_0']:.3f}, NDCG@10 {of_kept['ndcg@10_step_0']:.3f} of the whole catalogue"
+    return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, {ranks}"
 
 
 class Summary:
@@ -69,6 +72,8 @@ class Summary:
             "auc": {"base": self.base[AUC], "amen": self.amen[AUC], "oracle": self.oracle_auc()},
             "calibration": {"base": self.base[CALIBRATION], "amen": self.amen[CALIBRATION]},
             "test_impressions": self.amen[IMPRESSIONS],
+            "generator": self._extra("generator", "generator.json"),
+            "initialization": {stage: self._copied(stage) for stage in ("generator", "ctr")},
             "auc_change_to_last_blessed": self.amen.get(f"{AUC}_diff"),
             "blessed": self.verdict.blessed,
             "reasons": list(self.verdict.reasons),
@@ -76,6 +81,18 @@ class Summary:
             "seconds": {stage: round(result.seconds, 1) for stage, result in self.results.items()},
             "cached": [stage for stage, result in self.results.items() if result.cached],
         }
+
+    def _extra(self, stage: str, file: str) -> dict | None:
+        outputs = self.results[stage].outputs if stage in self.results else {}
+        if "model" not in outputs:
+            return None
+        path = pathlib.Path(outputs["model"]) / EXTRA / file
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def _copied(self, stage: str) -> dict[str, int] | None:
+        """How many weights came from the base and how many did not; None where none were asked for."""
+        report = self._extra(stage, "initialization.json")
+        return None if report is None else {what: len(names) for what, names in report.items()}
 
     def write(self) -> None:
         """Writes `report.json` into the run's folder."""

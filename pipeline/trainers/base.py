@@ -1,9 +1,7 @@
 """Trainer of Θ_base: the discriminative base, learned from the stage-1 window; also its continuation on stage 2."""
 
-from amen_tf.config import TrainerSettings
-from amen_tf.initialization import copy_by_name
-from amen_tf.models.base import BaseModel
-from amen_tf.training import Watched
+from amen_tf.config import BaseSettings
+from amen_tf.fitting.ranker import fit_ranker
 from pipeline.trainers.common import Stage
 
 
@@ -13,15 +11,9 @@ def run_fn(fn_args) -> None:
     Without a `base_model` it starts afresh: Θ_base, from the stage-1 window. With one it goes on from there: the
     baseline (the paper's MEDN) that has seen the same windows as AMEN and is what AMEN is compared with.
     """
-    stage = Stage(fn_args)
-    settings = TrainerSettings(**stage.config["settings"]["base"])
-    model = BaseModel(stage.spec)
-    eval_data = stage.requests(fn_args.eval_files, settings.batch_size, shuffle=False)
-    model(next(iter(eval_data)))
-    if fn_args.base_model:
-        weights = stage.base_weights()
-        copy_by_name(weights, model, {name.split("/")[0] for name in weights})
-    train_data = stage.requests(fn_args.train_files, settings.batch_size, shuffle=True)
-    history = stage.train(model, settings, Watched("auc", True), train_data, eval_data)
-    stage.export(model)
-    stage.explain(model, history)
+    with Stage(fn_args) as stage:
+        settings = BaseSettings(**stage.config["settings"]["base"])
+        weights = stage.base_weights() if fn_args.base_model else None
+        fitted = fit_ranker(settings.architecture, stage.spec, settings, stage.windows, stage.session, weights)
+        stage.export(fitted.model)
+        stage.explain(fitted)

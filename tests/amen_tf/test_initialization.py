@@ -5,16 +5,13 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.config import CtrSettings, GeneratorSettings
+from amen_tf.fitting.ctr import CTR_GROWN, CTR_PARTS
 from amen_tf.initialization import copy_by_name, load_weights, named_weights, save_weights
 from amen_tf.models.base import BaseModel
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.generator import Generator
 from tests.amen_tf import batches
 from tests.amen_tf.layers.harness import randomise
-
-# What the trainer of the CTR model copies from the base, and the kernels that grow by the flow's features.
-SHARED = ("encoder", "attention", "request_side", "candidate_side", "merge")
-GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
 
 
 def values(model):
@@ -94,9 +91,9 @@ def test_ctr_model_starts_as_the_base(spec, features, base, generator_folder):
     # The flow's features stand behind the base's own inputs and their rows start at zero; c starts at 0.
     model = CtrModel(spec, CtrSettings(), generator_folder)
     model(features)
-    report = copy_by_name(values(base), model, SHARED, GROWN)
+    report = copy_by_name(values(base), model, CTR_PARTS, CTR_GROWN)
     assert set(report.copied) | set(report.extended) == set(named_weights(base))
-    assert set(report.extended) == set(GROWN)
+    assert set(report.extended) == set(CTR_GROWN)
     np.testing.assert_allclose(model(features), base(features), rtol=1e-5, atol=1e-5)
 
 

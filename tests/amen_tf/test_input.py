@@ -5,7 +5,8 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, LABEL, USER_KEY, VELOCITY
-from amen_tf.input import FlowFile, count_examples, densify, example_files, requests
+from amen_tf.flows import FlowFile
+from amen_tf.input import count_examples, densify, example_files, requests
 from tests.amen_tf import batches
 
 T, D = 3, 8

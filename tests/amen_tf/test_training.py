@@ -10,7 +10,7 @@ from amen_tf.config import TrainerSettings
 from amen_tf.features import CANDIDATE_MASK, LABEL
 from amen_tf.models.ranking import RankingModel, keras_step
 from amen_tf.progress import Progress
-from amen_tf.training import KeepBest, Watched, make_deterministic, train
+from amen_tf.training import KeepBest, Session, Watched, make_deterministic, train
 
 
 class Scripted(keras.Model):
@@ -40,7 +40,7 @@ def run(folder, curve, more_is_better=True, steps_per_epoch=1, **settings):
     data = tf.data.Dataset.range(steps_per_epoch).batch(1)
     options = TrainerSettings(**{"epochs": len(curve) - 1, "patience": 99, **settings})
     watched = Watched("figure", more_is_better)
-    history = train(model, options, data, data.take(1), watched, folder, reports.append, steps_per_epoch)
+    history = train(model, options, data, data.take(1), watched, Session(folder, reports.append), steps_per_epoch)
     return float(model.w.numpy()), history, reports
 
 
@@ -133,7 +133,7 @@ def trained(tmp_path_factory):
     settings = TrainerSettings(epochs=2, learning_rate=0.1, patience=2)
     watched = Watched("auc", True)
     make_deterministic(1)
-    history = train(TinyRanking(), settings, data.take(25), data.skip(25), watched, folder, lambda _: None, 25)
+    history = train(TinyRanking(), settings, data.take(25), data.skip(25), watched, Session(folder, lambda _: None), 25)
     return folder, history
 
 

@@ -36,7 +36,8 @@ NOTHING = ("pipeline/__init__.py", "")
 # File -> the entries that import it, directly or not.
 DEPENDENTS = {
     "amen_tf/features.py": {EXAMPLES, PREPROCESSING, BASE, GENERATOR, CTR},
-    "amen_tf/layers/target_attention.py": {BASE, GENERATOR, CTR},
+    "amen_tf/layers/attention.py": {BASE, GENERATOR, CTR},
+    "amen_tf/layers/target_attention.py": {BASE, CTR},
     "amen_tf/layers/calibration.py": {CTR},
     "amen_tf/models/generator.py": {GENERATOR, CTR},
     "amen_tf/signatures.py": {BASE, GENERATOR, CTR},

@@ -15,6 +15,7 @@ from amen_tf.layers.calibration import CalibrationNet
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
 from amen_tf.layers.interest_flow_decoder import CausalAttention, DecoderBlock, InterestFlowDecoder, causal_mask
 from amen_tf.layers.match_features import MatchFeatures
+from amen_tf.layers.matched_events import MatchedEvents
 from amen_tf.layers.merge_mlp import MergeMLP
 from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
@@ -67,6 +68,11 @@ CASES = {
         (items(FEATURES), moveline(FEATURES)),
         (items(EMPTY), moveline(EMPTY)),
     ),
+    MatchedEvents: Case(
+        lambda: MatchedEvents(("item_id", "category_id"), SPEC.sizes[BEHAVIOR], 4, 0.3, 2),
+        (items(FEATURES), moveline(FEATURES)),
+        (items(EMPTY), moveline(EMPTY)),
+    ),
     MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3))),
     TargetAttention: Case(
         lambda: TargetAttention(H, D, 3),
@@ -91,6 +97,14 @@ CASES = {
         lambda: DecoderBlock(H, D, 0.1, 3), (noise(B, L, D), causal_mask(REAL)), (noise(B, L, D), causal_mask(NOTHING))
     ),
     # Zero vectors stand at padding, where a state has no length to be scaled to 1.
+    **{
+        (InterestFlowDecoder, readout): Case(
+            lambda readout=readout: InterestFlowDecoder(2, H, D, 0.1, 3, readout),
+            (noise(B, L, D), causal_mask(REAL)),
+            (tf.zeros((B, L, D)), causal_mask(NOTHING)),
+        )
+        for readout in ("projection", "ffn")
+    },
     InterestFlowDecoder: Case(
         lambda: InterestFlowDecoder(2, H, D, 0.1, 3),
         (noise(B, L, D), causal_mask(REAL)),
@@ -101,7 +115,11 @@ CASES = {
 
 
 def named(cases):
-    return pytest.mark.parametrize("case", cases.values(), ids=[layer.__name__ for layer in cases])
+    return pytest.mark.parametrize("case", cases.values(), ids=[_name(layer) for layer in cases])
+
+
+def _name(layer):
+    return "-".join((layer[0].__name__, *layer[1:])) if isinstance(layer, tuple) else layer.__name__
 
 
 def test_no_layer_is_left_out():
@@ -115,7 +133,7 @@ def test_no_layer_is_left_out():
         if isinstance(value, type) and issubclass(value, keras.layers.Layer) and value.__module__ == module.__name__
     }
     assert len(found) >= 13
-    assert found <= set(CASES)
+    assert found <= set(CASES), found - set(CASES)
 
 
 @named(CASES)
@@ -128,7 +146,7 @@ def test_saved_weights_give_the_same_results(case, tmp_path):
     harness.check_save(case, tmp_path / "weights.npz")
 
 
-@named({layer: case for layer, case in CASES.items() if "get_config" in vars(layer)})
+@named({layer: case for layer, case in CASES.items() if not isinstance(layer, tuple) and "get_config" in vars(layer)})
 def test_config_round_trips(case):
     harness.check_config(case)
 

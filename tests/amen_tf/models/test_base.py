@@ -11,6 +11,8 @@ from amen_tf.layers.embedding import event_mask
 D, SIDE = 8, 8
 # Touched, count and two recencies, each for item and category.
 MATCH = 8
+# A mean vector of the matched events for each of the two.
+MATCHED = 16
 
 
 def merge_inputs(model, features):
@@ -26,7 +28,8 @@ def shared_parts(model, features):
     targets = model.encoder.items(candidates)
     h_user = model.attention(targets, model.encoder(features), event_mask(moveline))
     match, side = model.match(candidates, moveline), model.candidate_side(features, targets)
-    return [targets, h_user, targets * h_user, match, side], [model.request_side(features, targets)]
+    matched = model.matched(candidates, moveline)
+    return [targets, h_user, targets * h_user, match, side, matched], [model.request_side(features, targets)]
 
 
 def close(left, right):
@@ -39,7 +42,7 @@ def test_merge_reads_target_interest_their_product_matches_and_sides(base, featu
     close(candidate, tf.concat(per_candidate, -1))
     close(request, tf.concat(per_request, -1))
     # Two candidate features, position and price; scene and one context feature.
-    assert candidate.shape[-1] == 3 * D + MATCH + 2 * SIDE and request.shape[-1] == 2 * SIDE
+    assert candidate.shape[-1] == 3 * D + MATCH + 2 * SIDE + MATCHED and request.shape[-1] == 2 * SIDE
 
 
 def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_inputs(ctr, features):

@@ -68,6 +68,6 @@ def test_match_features_can_be_left_out(name, features):
     model, full = make_ranker(name, without), make_ranker(name, with_match)
     built(model, features), built(full, features)
     assert np.isfinite(model(features)).all()
-    # Four numbers for each of item and category.
+    # Four numbers and a vector of 8 for each of item and category.
     difference = full.merge.candidate_input.kernel.shape[0] - model.merge.candidate_input.kernel.shape[0]
-    assert difference == 8
+    assert difference == 2 * (4 + 8)

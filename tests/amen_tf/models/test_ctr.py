@@ -9,7 +9,7 @@ import tensorflow as tf
 from amen_tf import losses
 from amen_tf.config import CtrSettings
 from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, LABEL, VELOCITY
-from amen_tf.input import FlowFile
+from amen_tf.flows import FlowFile
 from amen_tf.models.ctr import CLICKED, UNCLICKED, CtrModel
 from tests.amen_tf import batches
 from tests.amen_tf.conftest import built

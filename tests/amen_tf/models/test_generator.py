@@ -47,18 +47,18 @@ def test_states_are_their_heads_in_order():
 def test_feeding_the_generated_states_as_items_gives_the_same_states(generator, features):
     # Teacher forcing in one pass and step-by-step decoding with a cache are one and the same function.
     flow = generator.generate(features)
-    again = generator.teacher_forced(features, flow.states, training=False)
+    again = generator.teacher_forced(features, flow.states, training=False).flow
     close(again.heads, flow.heads)
     close(again.previous, flow.previous)
 
 
 def test_teacher_forcing_reads_the_items_before_and_no_later_one(generator, features):
     items = generator.item_vectors(with_prefix(features, FUTURE, generator.spec.contract.item_fields))
-    before = generator.teacher_forced(features, items, training=False).states.numpy()
+    before = generator.teacher_forced(features, items, training=False).flow.states.numpy()
     for step in range(T):
         moved = items.numpy().copy()
         moved[:, step] = np.random.default_rng(step).normal(size=(ROWS, D))
-        after = generator.teacher_forced(features, tf.constant(moved), training=False).states.numpy()
+        after = generator.teacher_forced(features, tf.constant(moved), training=False).flow.states.numpy()
         np.testing.assert_array_equal(after[:, : step + 1], before[:, : step + 1])
         assert step == T - 1 or (np.abs(after - before).max((0, 2))[step + 1 :] > 1e-4).all()
 
@@ -95,7 +95,7 @@ def test_state_before_t0_is_the_state_at_the_newest_event(generator, features):
     flow = generator.generate(features)
     later = {**features, "future_item_id": tf.ones_like(features["future_item_id"])}
     items = tf.ones((ROWS, T, D))
-    np.testing.assert_allclose(generator.teacher_forced(later, items, False).previous, flow.previous, atol=1e-6)
+    np.testing.assert_allclose(generator.teacher_forced(later, items, False).flow.previous, flow.previous, atol=1e-6)
     moved = tf.where(features["moveline_behavior"] > 1, tf.ones_like(features["moveline_behavior"]), 2)
     changed = {**features, "moveline_behavior": tf.where(features["moveline_behavior"] > 0, moved, 0)}
     difference = np.abs(generator.generate(changed).previous - flow.previous).max(1)
@@ -108,7 +108,7 @@ def test_one_step_flow(features):
     model = make(spec, one, sampled_negatives=3)
     flow = model.generate(one)
     assert flow.states.shape == (ROWS, 1, D)
-    close(model.teacher_forced(one, tf.zeros((ROWS, 1, D)), training=False).heads, flow.heads)
+    close(model.teacher_forced(one, tf.zeros((ROWS, 1, D)), training=False).flow.heads, flow.heads)
     terms = model.compute_losses(one, True, SEED)
     assert float(terms["velocity"]) == 0.0 and float(terms["info_nce"]) > 0
 
@@ -158,7 +158,7 @@ def test_info_nce_and_accuracy_equal_plain_loops(spec, features):
     catalogue, users = model.catalogue, features[USER_KEY].numpy()
     future = with_prefix(features, FUTURE, spec.contract.item_fields)
     items, ids = model.item_vectors(future), future[ITEM_ID].numpy()
-    states, items = model.teacher_forced(features, items, False).states.numpy(), items.numpy()
+    states, items = model.teacher_forced(features, items, False).flow.states.numpy(), items.numpy()
     sample = catalogue.sample(drawn, SEED)
     sampled, sampled_ids = model.item_vectors(sample).numpy(), sample[ITEM_ID].numpy()
 

@@ -3,6 +3,8 @@
 import gzip
 import math
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -43,10 +45,10 @@ def test_clickout_becomes_a_request_of_impressions(official, tmp_path, read_back
     _, log = read_back(tmp_path / "out")
     shown = log.filter(pc.equal(log["behavior"], "impression"))
     first = shown.filter(pc.equal(shown["user_id"], "A")).to_pylist()
-    assert [(r["item_id"], r["position"], r["price"], r["label"]) for r in first] == [
-        ("9001", "1", 120.0, 0),
-        ("77", "2", 80.0, 1),
-        ("5", "3", 64.0, 0),
+    assert [(r["item_id"], r["position"], r["price"], r["price_rank"], r["label"]) for r in first] == [
+        ("9001", "1", 120.0, 3, 0),
+        ("77", "2", 80.0, 2, 1),
+        ("5", "3", 64.0, 1, 0),
     ]
     assert {r["request_id"] for r in first} == {"s1_5"}
     assert {(r["scene"], r["category_id"], r["timestamp"]) for r in first} == {
@@ -60,13 +62,18 @@ def test_list_without_its_reference_is_kept_with_label_0(official, tmp_path, rea
     _, log = read_back(tmp_path / "out")
     second = log.filter(pc.and_(pc.equal(log["behavior"], "impression"), pc.equal(log["user_id"], "B"))).to_pylist()
     assert [(r["item_id"], r["label"]) for r in second] == [("5", 0), ("6", 0)]
-    assert all(math.isnan(r["price"]) for r in second)
+    assert all(math.isnan(r["price"]) and math.isnan(r["price_rank"]) for r in second)
     assert (summary.requests, summary.impressions, summary.clicked) == (2, 5, 1)
     assert summary.notes == (
         "1 lists do not show the clicked hotel: all labels 0",
         "1 clickouts without a reference have no labels: left out",
         "1 lists have more or fewer prices than hotels: their prices are missing",
     )
+
+
+def test_price_rank_counts_the_cheaper_ones_of_the_same_list():
+    prices, row = pa.array([80.0, None, 64.0, 80.0, 90.0, 5.0], pa.float32()), np.array([0, 0, 0, 0, 0, 1])
+    assert trivago._ranks(prices, row).to_pylist() == [2.0, None, 1.0, 2.0, 4.0, 1.0]
 
 
 def test_every_action_is_an_event(official, tmp_path, read_back):
@@ -109,7 +116,7 @@ def test_batches_do_not_matter(official, tmp_path, read_back, monkeypatch):
     monkeypatch.setattr(trivago, "_ROWS", 2)
     trivago.convert(official, tmp_path / "cut")
     keys = [(name, "ascending") for name in ("timestamp", "behavior", "request_id", "item_id")]
-    whole, cut = (read_back(tmp_path / n)[1].drop(["price"]).sort_by(keys) for n in ("whole", "cut"))
+    whole, cut = (read_back(tmp_path / n)[1].drop(["price", "price_rank"]).sort_by(keys) for n in ("whole", "cut"))
     assert cut.equals(whole)
 
 
@@ -117,7 +124,8 @@ def test_position_can_be_left_out(official, tmp_path, read_back):
     trivago.convert(official, tmp_path / "with")
     trivago.convert(official, tmp_path / "without", position=False)
     names = [[f.name for f in read_back(tmp_path / n)[0].data.features] for n in ("with", "without")]
-    assert names == [["position", "price", "platform", "device"], ["price", "platform", "device"]]
+    others = ["price", "price_rank", "platform", "device"]
+    assert names == [["position", *others], others]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_the_report_of_a_blessed_run(summary):
         "auc": {"base": 0.6, "amen": 0.625, "oracle": None},
         "calibration": {"base": 1.1, "amen": 0.95},
         "test_impressions": 500.0,
+        "generator": None,
+        "initialization": {"generator": None, "ctr": None},
         "auc_change_to_last_blessed": 0.0125,
         "blessed": True,
         "reasons": [],
@@ -109,6 +111,19 @@ def test_the_oracle_is_of_this_runs_simulation(tmp_path, summary):
     assert len(set(found)) == 3
 
 
+def test_report_has_the_generators_figures_and_how_many_weights_were_copied(summary, tmp_path):
+    made = summary(BLESSED)
+    for stage in ("generator", "ctr"):
+        extra = tmp_path / stage / "Format-Serving/assets.extra"
+        extra.mkdir(parents=True)
+        (extra / "initialization.json").write_text(json.dumps({"copied": ["a", "b"], "absent": ["c"]}))
+        (extra / "generator.json").write_text(json.dumps({"hr@10_step_0": 0.25}))
+        made.results[stage] = StageResult(stage, False, 1.0, {"model": str(tmp_path / stage)})
+    report = made.to_dict()
+    assert report["generator"] == {"hr@10_step_0": 0.25}
+    assert report["initialization"] == {stage: {"copied": 2, "absent": 1} for stage in ("generator", "ctr")}
+
+
 def test_details_of_stages(tmp_path):
     (tmp_path / "report.json").write_text(
         json.dumps({"rows": {"read": 12345, "quarantined": 2}, "splits": {"train": {"examples": 1000}}})
@@ -123,9 +138,10 @@ def test_details_of_stages(tmp_path):
         return stage_detail(StageResult("t", False, 1.0, {"model": str(tmp_path), "model_run": "x"}))
 
     assert trainer({"val_auc": [0.5, 0.7, 0.6]}) == "eval AUC 0.7000"
-    assert (
-        trainer({"val_info_nce": [4.0, 3.0], "val_accuracy": [0.1, 0.25]}) == "eval InfoNCE 3.000, top-1 of pool 25.0%"
-    )
+    figures = {"hr@10_step_0": 0.125, "ndcg@10_step_0": 0.0625}
+    (tmp_path / "Format-Serving/assets.extra/generator.json").write_text(json.dumps(figures))
+    said = trainer({"val_info_nce": [4.0, 3.0], "val_accuracy": [0.1, 0.25]})
+    assert said == "eval InfoNCE 3.000, HR@10 0.125, NDCG@10 0.062 of the whole catalogue"
     assert stage_detail(StageResult("pusher", False, 1.0, {"pushed_model": "x"})) == ""
 
 

@@ -1,0 +1,57 @@
+"""Stage 2: the CTR model on the frozen generator."""
+
+import logging
+import pathlib
+from collections.abc import Mapping
+
+from amen_tf.config import CtrSettings
+from amen_tf.fitting.result import Fitted
+from amen_tf.flows import FlowStore
+from amen_tf.initialization import copy_by_name
+from amen_tf.models.ctr import CtrModel
+from amen_tf.spec import ModelSpec
+from amen_tf.training import Session, Watched, train
+from amen_tf.windows import Windows
+
+# What base and CTR model share. The merge MLP has the flow's features behind the base's own inputs: the CTR model
+# starts as the base and learns from stage 2 what the flow adds.
+CTR_PARTS = ("encoder", "attention", "matched", "request_side", "candidate_side", "merge")
+CTR_GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
+
+
+def fit_ctr(
+    spec: ModelSpec,
+    settings: CtrSettings,
+    windows: Windows,
+    session: Session,
+    base_weights: Mapping,
+    generator: str | pathlib.Path,
+    flows: FlowStore,
+) -> Fitted:
+    """Stage 2 (Algorithm 1, lines 16-33): trains F_θ on the frozen generator's flows, which are computed once.
+
+    Args:
+      spec: features, sizes and shapes.
+      settings: λ, parts, optimisation.
+      windows: what it learns from and what stops it.
+      session: where and how.
+      base_weights: of Θ_base, by name; they initialise the parts that both have.
+      generator: folder of the exported generator.
+      flows: where its outputs are kept.
+    """
+    eval_batches = windows.eval.batches(settings.batch_size)
+    with session.devices.scope():
+        model = CtrModel(spec, settings, generator if settings.use_flow else None)
+        model(next(iter(eval_batches)))
+    copied = copy_by_name(base_weights, model, CTR_PARTS, CTR_GROWN)
+    logging.info("CTR model: %s.", copied)
+    train_flows, eval_flows = None, None
+    if settings.use_flow:
+        shape = (spec.shape.flow_length, spec.shape.dim)
+        train_flows = flows.of(generator, model.generator, windows.train, *shape)
+        eval_flows = flows.of(generator, model.generator, windows.eval, *shape)
+    train_data = windows.train.batches(settings.batch_size, spec.seed, train_flows)
+    eval_data = windows.eval.batches(settings.batch_size, None, eval_flows)
+    steps = -(-windows.train.size // settings.batch_size)
+    history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
+    return Fitted(model, history, copied)

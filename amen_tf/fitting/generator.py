@@ -1,0 +1,116 @@
+"""Stage 1: the generator, from Θ_base to a model that has been looked at."""
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from amen_tf.config import GeneratorSettings
+from amen_tf.diagnostics import Diagnosis, check_collapse
+from amen_tf.features import CANDIDATE, FUTURE, ITEM_ID, PAD_ID
+from amen_tf.fitting.result import Fitted
+from amen_tf.initialization import copy_by_name
+from amen_tf.models.generator import Generator
+from amen_tf.models.negatives import Catalogue
+from amen_tf.spec import ModelSpec
+from amen_tf.training import Session, Watched, train
+from amen_tf.windows import Window, Windows
+
+# What base and generator share.
+GENERATOR_PARTS = ("encoder",)
+
+
+def fit_generator(
+    spec: ModelSpec, settings: GeneratorSettings, windows: Windows, session: Session, base_weights: Mapping
+) -> Fitted:
+    """Stage 1 (Algorithm 1, lines 2-15): initialises the generator from Θ_base and trains it.
+
+    Args:
+      spec: features, sizes and shapes.
+      settings: losses, decoder, optimisation.
+      windows: with future items.
+      session: where and how.
+      base_weights: of Θ_base, by name.
+
+    Raises:
+      ValueError: no request of a window is followed by a positive event.
+      CollapseError: the trained generator says the same of everyone.
+    """
+    catalogue, followed = read_catalogue(spec, windows.train)
+    eval_data = with_future(windows.eval.batches(settings.batch_size), settings.batch_size)
+    first = next(iter(eval_data), None)
+    if first is None:
+        raise ValueError(
+            "The generator has nothing to be evaluated on: no request of the eval split is followed by a positive "
+            "event inside it. Expected at least one; widen the eval window (settings: split.train_end, eval_end)."
+        )
+    with session.devices.scope():
+        model = Generator(spec, settings, catalogue)
+        model.compute_losses(first, False, tf.constant([0, 0], tf.int64))
+        model(first)
+    copied = copy_by_name(base_weights, model, GENERATOR_PARTS) if settings.weight_init else None
+    logging.info("Generator: %s.", copied or "weights as initialised, none copied")
+    diagnosis = Diagnosis(model, catalogue)
+
+    def diagnose() -> dict[str, float]:
+        return _diagnose(diagnosis, settings, windows)
+
+    train_data = with_future(windows.train.batches(settings.batch_size, spec.seed), settings.batch_size)
+    steps = -(-followed // settings.batch_size)
+    watched = Watched("info_nce", False)
+    history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
+    # Of the epoch that is kept, which need not be the last.
+    figures = diagnose()
+    check_collapse(diagnosis.cosines(windows.eval.batches(256), settings.rank_requests), settings.collapse_limit)
+    return Fitted(model, history, copied, figures)
+
+
+def _diagnose(diagnosis: Diagnosis, settings: GeneratorSettings, windows: Windows) -> dict[str, float]:
+    limit = settings.rank_requests
+    figures = diagnosis.ranks(windows.eval.batches(256), limit=limit)
+    cosines = diagnosis.cosines(windows.eval.batches(256), limit)
+    figures |= {f"cosine_{name}": value for name, value in cosines._asdict().items()}
+    figures["similarity_auc_seen"] = diagnosis.similarity_auc(windows.train.batches(256), limit)
+    figures["similarity_auc_unseen"] = diagnosis.similarity_auc(windows.eval.batches(256), limit)
+    return figures
+
+
+def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+    """Only requests that the user followed with a positive event: the others teach a generator nothing."""
+
+    @tf.autograph.experimental.do_not_convert
+    def keep(features):
+        followed = features[FUTURE + ITEM_ID][:, 0] != PAD_ID
+        return {name: tf.boolean_mask(column, followed) for name, column in features.items()}
+
+    return batches.map(keep, tf.data.AUTOTUNE, deterministic=True).rebatch(batch_size).prefetch(2)
+
+
+def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, int]:
+    """The distinct items of the window with their fields, their frequencies as future items, and rows with a future.
+
+    Raises:
+      ValueError: no request is followed by a positive event.
+    """
+    fields = spec.contract.item_fields
+    items = np.zeros((0, len(fields)), np.int64)
+    counts, followed = np.zeros(spec.sizes[ITEM_ID], np.int64), 0
+    for features in window.batches(1024).as_numpy_iterator():
+        future = features[FUTURE + ITEM_ID]
+        followed += int((future[:, 0] != PAD_ID).sum())
+        counts += np.bincount(future.ravel(), minlength=len(counts))
+        for prefix in (FUTURE, CANDIDATE):
+            rows = np.stack([features[prefix + field].ravel() for field in fields], 1)
+            items = np.unique(np.concatenate([items, rows]), axis=0)
+    items = items[items[:, 0] != PAD_ID]
+    # An item whose category changed appears more than once; one row is enough, and unique() put them side by side.
+    items = items[np.r_[True, items[1:, 0] != items[:-1, 0]]] if len(items) else items
+    counts[PAD_ID] = 0
+    if not counts.any():
+        raise ValueError(
+            "The generator has nothing to learn from: no request of its window is followed by a positive event inside "
+            "it. Expected rows whose behaviour is in data.positive_behaviors; check that setting and split.stage1_end."
+        )
+    columns = {field: np.ascontiguousarray(items[:, i]) for i, field in enumerate(fields)}
+    return Catalogue(columns, (counts / counts.sum()).astype(np.float32)), followed

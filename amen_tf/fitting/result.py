@@ -1,0 +1,24 @@
+"""What a training comes to."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import tf_keras as keras
+
+from amen_tf.initialization import CopyReport
+
+
+class Fitted(NamedTuple):
+    """A trained model.
+
+    Attributes:
+      model: with the weights of the epoch that was best on eval.
+      history: figure -> value of every epoch.
+      copied: what its weights were initialised from; None where they were not.
+      figures: of the generator: ranks, cosines, leak; empty for others.
+    """
+
+    model: keras.Model
+    history: dict[str, list[float]]
+    copied: CopyReport | None = None
+    figures: Mapping[str, float] = {}

@@ -1,9 +1,10 @@
-"""Packaging of amen_tf: four packages, their data files and the console command `amen`."""
+"""Packaging of amen_tf: five packages, their data files and the console command `amen`."""
 
 import pathlib
 
 from setuptools import find_packages, setup
 
+PACKAGES = ("amen_tf", "pipeline", "schemas", "serving", "benchmarks")
 HERE = pathlib.Path(__file__).parent
 
 # The ranges admit both stacks of requirements/ (py310: TensorFlow 2.16, py311: TensorFlow 2.21).
@@ -43,7 +44,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10,<3.12",
-    packages=find_packages(include=[p for n in ("amen_tf", "pipeline", "schemas", "serving") for p in (n, f"{n}.*")]),
+    packages=find_packages(include=[p for n in PACKAGES for p in (n, f"{n}.*")]),
     # serving/ is mostly files for other programs: configurations, manifests, images, texts.
     package_data={"amen_tf": ["presets/*.yaml"], "schemas": ["*.pbtxt"], "serving": ["**/*"]},
     exclude_package_data={"": ["__pycache__/*", "**/__pycache__/*"]},

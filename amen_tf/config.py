@@ -258,7 +258,15 @@ class GeneratorSettings(TrainerSettings):
 
 
 class CtrSettings(TrainerSettings):
-    """Stage 2: λ of Eq. 10 and the parts that the ablations of Table 2 switch off."""
+    """Stage 2: λ of Eq. 10, the parts that the ablations of Table 2 switch off, and what the model learns from.
+
+    `window`: with `stage2` the model starts from Θ_base and goes on with the second window, as the baseline does; with
+    `train` both start afresh and learn from the whole train window at a time, where AMEN's requests of the first window
+    have no flow, because the generator has learned from their clicks. `flow_similarity` adds the cosine of the target
+    with each flow state.
+    """
+
+    window: Literal["stage2", "train"] = "stage2"
 
     tsp_weight: float = pydantic.Field(0.1, ge=0)
     use_flow: bool = True

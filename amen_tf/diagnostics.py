@@ -89,15 +89,18 @@ class Diagnosis:
     def _rank(self, features, vectors, ids, found) -> None:
         future = with_prefix(features, FUTURE, self.generator.spec.contract.item_fields)
         states, items = self._flow(features).states.numpy(), self._vectors(future).numpy()
+        order = np.argsort(ids)
         for step, ranks in enumerate(found):
             own = future[ITEM_ID][:, step].numpy()
             real = own != PAD_ID
             state, own = states[real, step], own[real]
             scores = state @ vectors.T
             truth = np.sum(state * items[real, step], -1)[:, np.newaxis]
-            other = ids[np.newaxis, :] != own[:, np.newaxis]
-            higher = np.sum((scores > truth) & other, 1) + 0.5 * np.sum((scores == truth) & other, 1)
-            ranks.append(1 + higher)
+            # The item itself, where the catalogue has it, is no competitor: its score is taken out of reach.
+            place = order[np.minimum(np.searchsorted(ids, own, sorter=order), len(ids) - 1)]
+            known = np.flatnonzero(ids[place] == own)
+            scores[known, place[known]] = -np.inf
+            ranks.append(1 + np.sum(scores > truth, 1) + 0.5 * np.sum(scores == truth, 1))
 
     def cosines(self, batches, limit: int = 2000) -> Cosines:
         """Mean pairwise cosines of flows, heads and items, from the first `limit` requests with a moveline."""

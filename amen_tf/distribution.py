@@ -66,9 +66,21 @@ def sum_over_replicas(value: tf.Tensor) -> tf.Tensor:
 
 
 def gather_replicas(value: tf.Tensor) -> tf.Tensor:
-    """`[B, ...]` of each replica -> `[sum of B, ...]`, the same on all; gradients flow back to whose rows they are."""
+    """`[B, ...]` of each replica -> `[sum of B, ...]`, the same on all; gradients flow back to whose rows they are.
+
+    A sum of blocks that are zero but for the replica's own rows: TensorFlow's `all_gather` fails inside a training step
+    of several workers (2.16).
+    """
     context = _several()
-    return value if context is None else context.all_gather(value, axis=0)
+    if context is None:
+        return value
+    replicas, place = context.num_replicas_in_sync, context.replica_id_in_sync_group
+    own = tf.shape(value)[0]
+    counts = sum_over_replicas(tf.one_hot(place, replicas, dtype=tf.int32) * own)
+    before = tf.reduce_sum(tf.where(tf.range(replicas) < place, counts, 0))
+    after = tf.reduce_sum(counts) - before - own
+    rest = [[0, 0]] * (value.shape.rank - 1)
+    return sum_over_replicas(tf.pad(value, [[before, after], *rest]))
 
 
 def _several() -> tf.distribute.ReplicaContext | None:

@@ -53,6 +53,13 @@ class FlowFile:
         """One raw string per request."""
         return tf.data.FixedLengthRecordDataset(self.path, self.row_bytes)
 
+    def write_absent(self, size: int) -> None:
+        """Writes `size` rows of zeros, which say that a request has no flow: a state has unit length."""
+        partial = f"{self.path}.{os.getpid()}.partial"
+        with open(partial, "wb") as file:
+            file.truncate(size * self.row_bytes)
+        os.replace(partial, self.path)
+
     def decode(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Raw strings `[B]` -> flow `[B, T, d]`, diversity `[B, T]`, velocity `[B, T, d]`."""
         return self.named(tf.io.decode_raw(rows, tf.float32))
@@ -95,9 +102,19 @@ class FlowStore:
           flow_length: T.
           dim: d.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = FlowFile(self.folder / f"{fingerprint(exported)}-{window.key}.f4", flow_length, dim)
-        path = pathlib.Path(file.path)
-        if not path.exists() or path.stat().st_size != window.size * file.row_bytes:
+        if not self._whole(file, window):
             file.write(generator, window.batches(512))
         return file
+
+    def absent(self, window, flow_length: int, dim: int) -> FlowFile:
+        """Rows of zeros for requests that get no flow, because the generator has learned from their clicks."""
+        file = FlowFile(self.folder / f"absent-{window.key}.f4", flow_length, dim)
+        if not self._whole(file, window):
+            file.write_absent(window.size)
+        return file
+
+    def _whole(self, file: FlowFile, window) -> bool:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = pathlib.Path(file.path)
+        return path.exists() and path.stat().st_size == window.size * file.row_bytes

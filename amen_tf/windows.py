@@ -42,6 +42,62 @@ class Windows(NamedTuple):
     eval: Window
 
 
+class JoinedWindow:
+    """Several windows as one, mixed with one another where they are mixed at all.
+
+    Args:
+      parts: at least one.
+    """
+
+    def __init__(self, parts: Sequence[Window]):
+        self.parts = tuple(parts)
+
+    @property
+    def size(self) -> int:
+        """Number of requests."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def key(self) -> str:
+        """Of the parts' keys."""
+        return hashlib.sha256("".join(part.key for part in self.parts).encode()).hexdigest()[:16]
+
+    def batches(
+        self,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        flows: Sequence[FlowFile] | None = None,
+    ) -> tf.data.Dataset:
+        """See `Window`; `flows` are one file a part."""
+        flows = flows or [None] * len(self.parts)
+        parts = list(zip(self.parts, flows, strict=True))
+        if shuffle_seed is None:
+            datasets = [part.batches(batch_size, None, file) for part, file in parts]
+            return functools.reduce(lambda one, other: one.concatenate(other), datasets)
+        # Of every part a batch has as much as the part is of the whole. An epoch ends with the part that ends first;
+        # rounding leaves a few requests of the others for the next epoch, whose order is another.
+        shares = [max(1, round(batch_size * part.size / self.size)) for part, _ in parts]
+        datasets = [
+            part.batches(share, shuffle_seed + place, file)
+            for place, (share, (part, file)) in enumerate(zip(shares, parts, strict=True))
+        ]
+        return tf.data.Dataset.zip(tuple(datasets)).map(_stacked, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+@tf.autograph.experimental.do_not_convert
+def _stacked(*batches: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Batches of features one below the other, with as many candidates as the widest has."""
+    width = functools.reduce(tf.maximum, [tf.shape(batch[LABEL])[1] for batch in batches])
+
+    def column(name):
+        values = [batch[name] for batch in batches]
+        if name.startswith(CANDIDATE) or name == LABEL:
+            values = [tf.pad(v, ((0, 0), (0, width - tf.shape(v)[1]))) for v in values]
+        return tf.concat(values, 0)
+
+    return {name: column(name) for name in batches[0]}
+
+
 class ExampleFiles:
     """A window in gzipped TFRecords of transformed tf.Examples, read anew in every pass.
 

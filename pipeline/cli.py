@@ -3,6 +3,7 @@
 TensorFlow is imported by the commands that need it and nowhere else, so that the others answer at once.
 """
 
+import datetime
 import json
 import pathlib
 import sys
@@ -93,6 +94,37 @@ def run(settings: pathlib.Path | None, preset: str | None, overrides: tuple[str,
     if (settings is None) == (preset is None):
         raise click.UsageError("Give a settings file or --preset, one of the two. `amen init` writes a settings file.")
     return run_settings(Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides))
+
+
+@amen.command()
+@click.argument("settings", required=False, type=click.Path(path_type=pathlib.Path))
+@click.option("--preset", type=click.Choice(PRESETS), help="A ready settings file, with a simulated log.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one setting: model.dim=64.")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(1), help="How many: 1, 2, ...")
+@click.option("--rows", default=None, metavar="ROW,ROW", help="Only these; default: all.")
+@click.option("--output", type=click.Path(path_type=pathlib.Path), help="Default: table2/ in the run's folder.")
+def table2(settings, preset, overrides, seeds, rows, output):
+    """Trains every row of the paper's Table 2 on the log of SETTINGS (or of a preset) and prints the table.
+
+    What is trained is kept: the same command goes on where an earlier one ended.
+    """
+    from pipeline.runners.console import quiet
+    from pipeline.runners.layout import Layout
+
+    if (settings is None) == (preset is None):
+        raise click.UsageError("Give a settings file or --preset, one of the two.")
+    chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
+    log_file = Layout(chosen).logs / f"table2-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    with quiet(log_file) as person:
+        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+        from benchmarks.rows import ROWS
+        from benchmarks.table2 import run as run_table
+
+        names = tuple(rows.split(",")) if rows else ROWS
+        unknown = [name for name in names if name not in ROWS]
+        if unknown:
+            raise SettingsError(f"--rows: expected rows of {', '.join(ROWS)}, got {', '.join(unknown)}.")
+        run_table(chosen, names, range(1, seeds + 1), person, output)
 
 
 @amen.command()

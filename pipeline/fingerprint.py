@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import pathlib
 
-PACKAGES = ("amen_tf", "pipeline", "schemas", "serving")
+PACKAGES = ("amen_tf", "pipeline", "schemas", "serving", "benchmarks")
 # A stage's result depends on these as much as on our own code.
 LIBRARIES = ("tensorflow", "tf-keras", "tensorflow-transform", "tfx", "tfx-bsl", "apache-beam")
 

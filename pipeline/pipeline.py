@@ -11,8 +11,9 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto import pusher_pb2, trainer_pb2, transform_pb2
 from tfx.types import BaseChannel, Channel, standard_artifacts
 
-from amen_tf.config import Settings
+from amen_tf.config import Settings, SettingsError
 from amen_tf.features import FeatureContract
+from amen_tf.models.registry import RANKERS
 from pipeline.evaluation import TEST_SPLIT, eval_config
 from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.rules import MovelineRules
@@ -47,6 +48,7 @@ def create_pipeline(
     baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
     flow_folder: str | None = None,
+    data_only: bool = False,
 ) -> Pipeline:
     """Builds the pipeline; nothing is read or written.
 
@@ -61,7 +63,11 @@ def create_pipeline(
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
       flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
+      data_only: end with Transform; its results are in the cache of the whole pipeline too.
     """
+    if settings.base.architecture not in RANKERS:
+        expected = ", ".join(RANKERS)
+        raise SettingsError(f"base.architecture: expected one of {expected}, got {settings.base.architecture!r}.")
     contract = dataclasses.asdict(FeatureContract.from_settings(settings))
     splits = settings.split
     example_gen = MovelineExampleGen(
@@ -91,6 +97,20 @@ def create_pipeline(
         disable_analyzer_cache=True,
     ).with_id(TRANSFORM)
 
+    def made_of(nodes) -> Pipeline:
+        return Pipeline(
+            pipeline_name=settings.name,
+            pipeline_root=pipeline_root,
+            components=nodes,
+            enable_cache=True,
+            metadata_connection_config=metadata_connection_config,
+            beam_pipeline_args=list(beam_pipeline_args),
+        )
+
+    nodes = [example_gen, statistics, schema, validation, transform]
+    if data_only:
+        return made_of(nodes)
+
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {
             "contract": contract,
@@ -116,12 +136,15 @@ def create_pipeline(
     generator = trainer(
         GENERATOR, "pipeline.trainers.generator", ["split", "base", "generator"], splits.stage1_splits, base
     )
-    ctr = trainer(CTR, "pipeline.trainers.ctr", ["split", "base", "generator", "ctr"], splits.stage2_splits, generator)
-    nodes = [example_gen, statistics, schema, validation, transform, base]
-    # With two windows the base has not seen the second; the baseline goes on there, so that the comparison is fair.
+    ctr_splits = splits.train_splits if settings.ctr.window == "train" else splits.stage2_splits
+    ctr = trainer(CTR, "pipeline.trainers.ctr", ["split", "base", "generator", "ctr"], ctr_splits, generator)
+    nodes.append(base)
+    # With two windows the base has not seen the second. The baseline sees both, in the way in which AMEN does.
     baseline = base
     if splits.stage1_splits != splits.stage2_splits:
-        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], splits.stage2_splits, base)
+        goes_on_from = base if settings.ctr.window == "stage2" else None
+        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, goes_on_from)
+        baseline.add_upstream_node(validation)
         nodes.append(baseline)
     nodes += [generator, ctr]
 
@@ -154,11 +177,4 @@ def create_pipeline(
         custom_config={"code": fingerprint("pipeline.pusher")},
     ).with_id(PUSHER)
     nodes += [evaluator(BASELINE_EVALUATOR, baseline, None), gate, pusher]
-    return Pipeline(
-        pipeline_name=settings.name,
-        pipeline_root=pipeline_root,
-        components=nodes,
-        enable_cache=True,
-        metadata_connection_config=metadata_connection_config,
-        beam_pipeline_args=list(beam_pipeline_args),
-    )
+    return made_of(nodes)

@@ -9,9 +9,10 @@ from amen_tf.fitting.result import Fitted
 from amen_tf.flows import FlowStore
 from amen_tf.initialization import copy_by_name
 from amen_tf.models.ctr import CtrModel
+from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, Watched, train
-from amen_tf.windows import Windows
+from amen_tf.windows import JoinedWindow, Window, Windows
 
 # What base and CTR model share. The merge MLP has the flow's features behind the base's own inputs: the CTR model
 # starts as the base and learns from stage 2 what the flow adds.
@@ -25,8 +26,9 @@ def fit_ctr(
     windows: Windows,
     session: Session,
     base_weights: Mapping,
-    generator: str | pathlib.Path,
+    generator: str | pathlib.Path | None,
     flows: FlowStore,
+    earlier: Window | None = None,
 ) -> Fitted:
     """Stage 2 (Algorithm 1, lines 16-33): trains F_θ on the frozen generator's flows, which are computed once.
 
@@ -35,23 +37,32 @@ def fit_ctr(
       settings: λ, parts, optimisation.
       windows: what it learns from and what stops it.
       session: where and how.
-      base_weights: of Θ_base, by name; they initialise the parts that both have.
+      base_weights: of Θ_base, by name; they initialise the parts that both have, unless the model starts afresh.
       generator: folder of the exported generator.
       flows: where its outputs are kept.
+      earlier: the stage-1 window, where there are two; the model learns from it too with `settings.window: train`, but
+        without flows: of those clicks the generator knows too much.
     """
+    window = windows.train if settings.window == "stage2" or earlier is None else JoinedWindow([earlier, windows.train])
     eval_batches = windows.eval.batches(settings.batch_size)
+    # Loaded outside the scope: inside, a SavedModel's functions could be called in replicas and nowhere else. What is
+    # frozen needs no copy a device that is kept the same.
+    frozen = FrozenGenerator(generator, spec.contract, name="generator") if settings.use_flow else None
     with session.devices.scope():
-        model = CtrModel(spec, settings, generator if settings.use_flow else None)
+        model = CtrModel(spec, settings, frozen)
         model(next(iter(eval_batches)))
-    copied = copy_by_name(base_weights, model, CTR_PARTS, CTR_GROWN)
-    logging.info("CTR model: %s.", copied)
+    goes_on = window is windows.train
+    copied = copy_by_name(base_weights, model, CTR_PARTS, CTR_GROWN) if goes_on else None
+    logging.info("CTR model: %s.", copied or "weights as initialised, none copied")
     train_flows, eval_flows = None, None
     if settings.use_flow:
         shape = (spec.shape.flow_length, spec.shape.dim)
         train_flows = flows.of(generator, model.generator, windows.train, *shape)
+        if not goes_on:
+            train_flows = [flows.absent(earlier, *shape), train_flows]
         eval_flows = flows.of(generator, model.generator, windows.eval, *shape)
-    train_data = windows.train.batches(settings.batch_size, spec.seed, train_flows)
+    train_data = window.batches(settings.batch_size, spec.seed, train_flows)
     eval_data = windows.eval.batches(settings.batch_size, None, eval_flows)
-    steps = -(-windows.train.size // settings.batch_size)
+    steps = -(-window.size // settings.batch_size)
     history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
     return Fitted(model, history, copied)

@@ -54,18 +54,21 @@ class CtrModel(BaseModel):
     Args:
       spec: features, sizes and shapes.
       settings: λ and which parts are on.
-      generator_path: folder of the exported generator; None when `settings.use_flow` is off.
+      generator: the loaded generator, or the folder that it was exported to; None when `settings.use_flow` is off.
     """
 
     loss_terms = ("loss", "cross_entropy", "tsp")
 
-    def __init__(self, spec: ModelSpec, settings: CtrSettings, generator_path: str | pathlib.Path | None, **kwargs):
+    def __init__(
+        self, spec: ModelSpec, settings: CtrSettings, generator: FrozenGenerator | str | pathlib.Path | None, **kwargs
+    ):
         super().__init__(spec, **kwargs)
         self.settings = settings
         shape, seed = spec.shape, spec.seed
         self.calibration = CalibrationNet(shape.heads, shape.dim, shape.dim, seed + 4000, name="calibration")
         if settings.use_flow:
-            self.generator = FrozenGenerator(generator_path, spec.contract, name="generator")
+            loaded = isinstance(generator, FrozenGenerator)
+            self.generator = generator if loaded else FrozenGenerator(generator, spec.contract, name="generator")
             self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
 
     @property
@@ -94,7 +97,10 @@ class CtrModel(BaseModel):
             per_candidate.append(self._aligned(vectors, flow[FLOW]))
             if self.settings.flow_similarity:
                 per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
+            # A state has unit length: zeros say that this request was given no flow.
+            known = tf.reduce_any(flow[FLOW][:, 0] != 0.0, -1, keepdims=True)
             per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0]]
+            per_request.append(tf.cast(known, tf.float32))
         main = self.merged(per_candidate, per_request, training)
         if not with_diff:
             return Scores(main, self.calibration(targets, events, mask), None)
@@ -105,6 +111,17 @@ class CtrModel(BaseModel):
             tf.concat([targets, self.encoder.items(diff)], 1), events, tf.concat([candidate_mask, diff_mask], 1)
         )
         return Scores(main, calibration[:, :count], calibration[:, count:])
+
+    def alignment_weights(self, features) -> tf.Tensor:
+        """The attention of Eq. (7), `[B, H, N, T]` float32: which flow states each candidate reads (Figure 2).
+
+        Raises:
+          ValueError: the model has no flow or no alignment.
+        """
+        if not (self.settings.use_flow and self.settings.use_alignment):
+            raise ValueError("Expected a model with ctr.use_flow and ctr.use_alignment; this one attends to no flow.")
+        vectors = self.generator.candidate_vectors(features)
+        return self.alignment(vectors, self.flow(features)[FLOW], return_weights=True)[1]
 
     def _aligned(self, vectors, flow):
         """a_flow `[B, N, d]` of Eq. (7); without alignment, the plain mean of the flow for every candidate."""

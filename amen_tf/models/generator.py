@@ -89,7 +89,11 @@ class FlowTokens(keras.layers.Layer):
 
     def call(self, vectors):
         """vectors of steps t0 ... t0+K-2 `[B, K-1, d]` (K may be 1) -> tokens of t0 ... t0+K-1 `[B, K, d]`."""
-        start = tf.zeros_like(vectors[:, :1]) if vectors.shape[1] else tf.zeros((tf.shape(vectors)[0], 1, self.dim))
+        start = (
+            tf.zeros_like(vectors[:, :1])
+            if vectors.shape[1]
+            else tf.zeros((tf.shape(vectors)[0], 1, self.dim), vectors.dtype)
+        )
         fed = tf.concat([start, vectors * self.scale], 1)
         return fed + self.step[: fed.shape[1]]
 

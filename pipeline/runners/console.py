@@ -19,7 +19,7 @@ TITLES = {
     "validation": "ExampleValidator: examples against the schema",
     "transform": "Transform: ids, buckets, padding",
     "base": "Trainer: base",
-    "baseline": "Trainer: base, continued on the second window",
+    "baseline": "Trainer: baseline, the base on both windows",
     "generator": "Trainer: generator of the Next Interest Flow",
     "ctr": "Trainer: AMEN on the frozen generator",
     "last_blessed": "Resolver: the last blessed model",

@@ -1,4 +1,4 @@
-"""Trainer of Θ_base: the discriminative base, learned from the stage-1 window; also its continuation on stage 2."""
+"""Trainer of Θ_base: the discriminative base of the stage-1 window, and of the baseline, which learns from both."""
 
 from amen_tf.config import BaseSettings
 from amen_tf.fitting.ranker import fit_ranker
@@ -6,10 +6,10 @@ from pipeline.trainers.common import Stage
 
 
 def run_fn(fn_args) -> None:
-    """Trains the base on its Trainer's splits.
+    """Trains the base on its Trainer's splits and exports it.
 
-    Without a `base_model` it starts afresh: Θ_base, from the stage-1 window. With one it goes on from there: the
-    baseline (the paper's MEDN) that has seen the same windows as AMEN and is what AMEN is compared with.
+    There are two of it: Θ_base, of the stage-1 window, initialises the generator; the baseline (the paper's MEDN),
+    which has seen both windows, is what AMEN is compared with. With a `base_model` training goes on from there.
     """
     with Stage(fn_args) as stage:
         settings = BaseSettings(**stage.config["settings"]["base"])

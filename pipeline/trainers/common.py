@@ -17,7 +17,7 @@ from amen_tf.precision import precision
 from amen_tf.signatures import ServingModel, TransformGraph
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, make_deterministic
-from amen_tf.windows import ExampleFiles, Windows
+from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
 from pipeline.preprocessing import feature_sizes
 
@@ -36,7 +36,8 @@ class Stage(contextlib.AbstractContextManager):
       config: the Trainer's `custom_config`: `contract`, `settings` and what the stage adds.
       transform: Transform's output.
       spec: what models are built from.
-      windows: the Trainer's own splits.
+      splits: one window for each of the Trainer's train splits, in the order of time.
+      windows: all of them as one, and the eval split.
       session: where and how to train.
       output: the model's folder; a folder that nobody reads for all workers but the chief.
     """
@@ -57,9 +58,10 @@ class Stage(contextlib.AbstractContextManager):
         self.width = settings["data"]["max_candidates"]
         self.output = output_folder(fn_args.serving_model_dir, strategy)
         feature_spec = self.transform.transformed_feature_spec()
-        self.windows = Windows(
-            ExampleFiles(fn_args.train_files, feature_spec), ExampleFiles(fn_args.eval_files, feature_spec)
-        )
+        # One pattern a split, in the order of time.
+        self.splits = [ExampleFiles([pattern], feature_spec) for pattern in fn_args.train_files]
+        train = self.splits[0] if len(self.splits) == 1 else JoinedWindow(self.splits)
+        self.windows = Windows(train, ExampleFiles(fn_args.eval_files, feature_spec))
         compute = ComputeSettings(**settings["compute"])
         log_dir = output_folder(fn_args.model_run_dir, strategy)
         report = progress.report if is_chief(strategy) else lambda _: None

@@ -1,13 +1,26 @@
-"""Trainer of F_θ: the CTR model on the frozen generator, learned from the stage-2 window."""
+"""Trainer of F_θ: the CTR model on the frozen generator, learned from the stage-2 window or from both."""
 
 import pathlib
 import tempfile
 
 from amen_tf.config import CtrSettings
+from amen_tf.features import ITEM_ID
 from amen_tf.fitting.ctr import fit_ctr
 from amen_tf.flows import FlowStore
 from amen_tf.initialization import load_weights
+from amen_tf.models.ctr import CtrModel
+from amen_tf.plots import (
+    alignment_heat_map,
+    calibration_density,
+    calibration_scores,
+    choose_probe,
+    item_names,
+    write_images,
+)
 from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, Stage
+
+# Requests of the eval split that the figures are drawn from.
+SHOWN = 2048
 
 
 def run_fn(fn_args) -> None:
@@ -21,6 +34,21 @@ def run_fn(fn_args) -> None:
     with Stage(fn_args) as stage, tempfile.TemporaryDirectory(prefix="amen-flows-") as passing:
         settings = CtrSettings(**stage.config["settings"]["ctr"])
         flows = FlowStore(stage.config.get("flows") or passing)
-        fitted = fit_ctr(stage.spec, settings, stage.windows, stage.session, weights, generator, flows)
+        *earlier, stage2 = stage.splits
+        windows = stage.windows._replace(train=stage2)
+        session = stage.session
+        fitted = fit_ctr(stage.spec, settings, windows, session, weights, generator, flows, *earlier)
+        write_images(_figures(stage, fitted.model), stage.session.log_dir)
         stage.export(fitted.model)
         stage.explain(fitted)
+
+
+def _figures(stage: Stage, model: CtrModel) -> dict:
+    """Figures 2 and 3 of this model on the eval split, as far as the model has what they show."""
+    names = item_names(stage.transform.vocabulary_by_name(ITEM_ID), stage.spec.unseen)
+    title = "with TSP" if model.settings.tsp_weight else "without TSP"
+    first = list(stage.windows.eval.batches(SHOWN).take(1))
+    figures = {"figure_3_calibration": calibration_density({title: calibration_scores(model, first)})}
+    if model.settings.use_flow and model.settings.use_alignment:
+        figures["figure_2_alignment"] = alignment_heat_map(model, choose_probe(first[0]), names)
+    return figures

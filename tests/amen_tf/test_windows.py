@@ -11,7 +11,7 @@ from amen_tf.config import CtrSettings
 from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, USER_KEY, VELOCITY
 from amen_tf.flows import FlowStore, fingerprint
 from amen_tf.models.ctr import CtrModel
-from amen_tf.windows import ExampleFiles, RequestTable
+from amen_tf.windows import ExampleFiles, JoinedWindow, RequestTable
 from tests.amen_tf import batches
 
 ROWS, T, D = 20, 3, 8
@@ -90,6 +90,37 @@ def test_keys_change_with_the_contents(files, table, folder, spec, tmp_path):
     copied = ExampleFiles([f"{tmp_path}/copy/part-*"], batches.feature_spec(spec))
     assert len({files.key, part.key, copied.key}) == 3
     assert ExampleFiles(files.patterns, files.feature_spec).key == files.key
+
+
+def test_joined_windows_are_read_one_after_the_other_or_mixed(table, spec):
+    other = RequestTable.read([batches.batch(spec, rows=10, candidates=3, seed=8)])
+    both = JoinedWindow([table, other])
+    assert both.size == ROWS + 10 and both.key not in (table.key, other.key)
+    plain = [key for batch in both.batches(6) for key in batch[USER_KEY].numpy()]
+    assert plain == [*table.columns[USER_KEY], *other.columns[USER_KEY]]
+    one, again = ([b[USER_KEY].numpy().tolist() for b in both.batches(6, seed)] for seed in (3, 3))
+    assert one == again and one != [b[USER_KEY].numpy().tolist() for b in both.batches(6, 4)]
+    # Two of three requests are of the first window, and so are two of three in every batch; N is the wider one's.
+    for batch in both.batches(6, 3):
+        assert (batch[USER_KEY].numpy() >= 2**40).sum() == 4 and batch["candidate_item_id"].shape[1] == 5
+    assert sorted(key for batch in one for key in batch) == sorted(plain)
+
+
+def test_requests_without_a_flow_have_zeros(table, spec, features, generator_folder, tmp_path):
+    model, store = CtrModel(spec, CtrSettings(), generator_folder), FlowStore(tmp_path)
+    model(features)
+    other = RequestTable.read([batches.batch(spec, rows=10, seed=8)])
+    flows = [store.absent(other, T, D), store.of(generator_folder, model.generator, table, T, D)]
+    seen = set()
+    for batch in JoinedWindow([other, table]).batches(6, 3, flows):
+        late = batch[USER_KEY].numpy() >= 2**40
+        seen |= set(late)
+        assert not batch[FLOW].numpy()[~late].any() and not batch[VELOCITY].numpy()[~late].any()
+        np.testing.assert_allclose(np.linalg.norm(batch[FLOW].numpy()[late], axis=-1), 1, rtol=1e-5)
+    assert seen == {True, False}
+    # Such a request gets a logit, and no more of the flow than that there is none.
+    blind = {**features, FLOW: tf.zeros((6, T, D)), DIVERSITY: tf.zeros((6, T)), VELOCITY: tf.zeros((6, T, D))}
+    assert np.isfinite(model(blind)).all()
 
 
 class Counting:

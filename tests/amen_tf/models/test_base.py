@@ -53,7 +53,8 @@ def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_in
     aligned = ctr.alignment(ctr.generator.candidate_vectors(features), flow[FLOW])
     close(candidate, tf.concat([*per_candidate, aligned], -1))
     diversity = tf.reduce_mean(flow[DIVERSITY], -1)[:, tf.newaxis]
-    close(request, tf.concat([*per_request, diversity, flow[VELOCITY][:, 0]], -1))
+    # The last number says that there is a flow.
+    close(request, tf.concat([*per_request, diversity, flow[VELOCITY][:, 0], tf.ones_like(diversity)], -1))
 
 
 def test_ctr_model_without_alignment_reads_the_mean_of_the_flow(ctr_without_alignment, features):

@@ -1,0 +1,1 @@
+"""Commands that measure: Table 2, controls, throughput, an outside check. Nothing else imports them."""

@@ -1,0 +1,127 @@
+"""Controls on the simulator: the flow must gain where there is something ahead to see, and nowhere else.
+
+usage: python -m benchmarks.controls [--seeds 5] [--preset demo] [--set KEY=VALUE ...]
+
+The simulator has two things that a flow can foresee: clicks in one scene lead to clicks in another (`lead`), and
+intents follow one another (`chain`). What is expected was written down here before anything was run; the simulator is
+not to be tuned until it comes true.
+"""
+
+import datetime
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from amen_tf.config import Settings
+from pipeline.runners.console import quiet
+from pipeline.runners.layout import Layout
+
+ROWS = ("no_nif", "amen")
+
+
+class Control(NamedTuple):
+    """A simulated world and what the flow must be worth in it.
+
+    Attributes:
+      name: for the table.
+      lead, chain: the simulator's settings of that name.
+      gains: whether AMEN must beat itself without the flow.
+    """
+
+    name: str
+    lead: float
+    chain: float
+    gains: bool
+
+
+CONTROLS = (
+    Control("nothing to foresee", lead=0.0, chain=0.0, gains=False),
+    Control("lead and chain", lead=1.0, chain=1.0, gains=True),
+)
+
+
+class Judged(NamedTuple):
+    """The flow's gain in AUC over seeds, its 95 % t-interval, and whether that is what was expected."""
+
+    mean: float
+    low: float
+    high: float
+    as_expected: bool
+
+
+def judge(gains: Sequence[float], expected: bool) -> Judged:
+    """What the gains of several seeds say.
+
+    A gain is there where its 95 % interval over seeds (Student's t, paired by seed) lies above 0; it has vanished where
+    it does not.
+
+    Args:
+      gains: AUC of AMEN minus AUC of AMEN without the flow, one a seed, at least two.
+      expected: whether a gain was expected.
+    """
+    if len(gains) < 2:
+        raise ValueError(f"expected the gains of at least two seeds, got {len(gains)}")
+    mean, error = float(np.mean(gains)), float(np.std(gains, ddof=1) / np.sqrt(len(gains)))
+    reach = float(stats.t.ppf(0.975, len(gains) - 1)) * error
+    return Judged(mean, mean - reach, mean + reach, (mean - reach > 0) == expected)
+
+
+def world(settings: Settings, control: Control) -> Settings:
+    """`settings` with a log of that world, in a run folder of its own."""
+    simulate = settings.data.simulate.model_copy(update={"lead": control.lead, "chain": control.chain})
+    data = settings.data.model_copy(update={"simulate": simulate})
+    name = f"{settings.name}-lead{control.lead:g}-chain{control.chain:g}".replace(".", "_")
+    return settings.model_copy(update={"name": name, "data": data})
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--preset", default="demo", show_default=True)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
+@click.option("--seeds", default=5, show_default=True, type=click.IntRange(2))
+def main(preset: str, overrides: tuple[str, ...], seeds: int) -> None:
+    """Trains AMEN with and without the flow in every world; status 1 if one is not as expected."""
+    settings = Settings.from_preset(preset, overrides)
+    folder = pathlib.Path(settings.run.root).resolve() / f"{settings.name}-controls"
+    log_file = Layout(settings).logs / f"controls-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    judged = {}
+    with quiet(log_file) as person:
+        from benchmarks.table2 import run
+
+        for control in CONTROLS:
+            lines, results = run(world(settings, control), ROWS, range(1, seeds + 1), person)
+            aucs = {key: result.figures["auc"] for key, result in results.items()}
+            gains = [aucs["amen", seed] - aucs["no_nif", seed] for seed in lines[0].seeds]
+            judged[control.name] = judge(gains, control.gains)
+        _print(judged, person)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {name: result._asdict() for name, result in judged.items()}
+    (folder / "controls.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    sys.exit(0 if all(result.as_expected for result in judged.values()) else 1)
+
+
+def _print(judged: dict[str, Judged], console: Console) -> None:
+    table = Table(title="What the flow gains, AUC in points", title_justify="left")
+    for column in ("world", "mean over seeds", "95 % interval", "expected", "came out"):
+        table.add_column(column)
+    for control in CONTROLS:
+        result = judged[control.name]
+        table.add_row(
+            control.name,
+            f"{100 * result.mean:+.2f}",
+            f"{100 * result.low:+.2f} to {100 * result.high:+.2f}",
+            "a gain" if control.gains else "no gain",
+            "as expected" if result.as_expected else "NOT as expected",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

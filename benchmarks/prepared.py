@@ -1,0 +1,123 @@
+"""A prepared log in memory: the pipeline's own data stages, then every split as dense columns."""
+
+import contextlib
+import glob
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+
+from amen_tf.config import Settings
+from amen_tf.features import FeatureContract
+from amen_tf.input import densify, requests
+from amen_tf.signatures import TransformGraph, raw_feature_spec
+from amen_tf.spec import ModelSpec
+from amen_tf.windows import RequestTable
+from pipeline.pipeline import EXAMPLES, STAGES, TRANSFORM, create_pipeline
+from pipeline.preprocessing import feature_sizes
+from pipeline.runners.beam import beam_arguments, settle
+from pipeline.runners.layout import Layout
+from pipeline.runners.local import StageResult, run_stages
+from pipeline.runners.prepare import prepare
+from schemas.loader import write_schema
+
+
+class Prepared(NamedTuple):
+    """A log that models can be trained on.
+
+    Attributes:
+      settings: with split borders in unix seconds.
+      spec: features and sizes; its seed is that of the settings.
+      stage1: the first part of the train window, that Θ_base and the generator learn from.
+      stage2: the second part, that the CTR model learns from; the same as `stage1` where the settings name one window.
+      train: the whole train window.
+      eval: for early stopping and tuning.
+      test: what figures are given for.
+    """
+
+    settings: Settings
+    spec: ModelSpec
+    stage1: RequestTable
+    stage2: RequestTable
+    train: RequestTable
+    eval: RequestTable
+    test: RequestTable
+
+    def seeded(self, seed: int) -> ModelSpec:
+        """The spec with another seed of weights, dropout and order."""
+        return ModelSpec(self.spec.contract, self.spec.sizes, self.settings.model, seed, self.spec.unseen)
+
+
+class _Quiet:
+    """Told by the runner what happens; keeps the results."""
+
+    def __init__(self):
+        self.results: dict[str, StageResult] = {}
+
+    def started(self, stage: str) -> None:
+        """Nothing to say."""
+
+    def progressed(self, stage: str, done) -> None:
+        """Nothing to say."""
+
+    def finished(self, result: StageResult) -> None:
+        """Keeps it."""
+        self.results[result.stage] = result
+
+    def failed(self, stage: str) -> None:
+        """The runner raises."""
+
+
+def prepare_log(settings: Settings) -> Prepared:
+    """Runs ExampleGen to Transform in the settings' run folder (or takes them from its cache) and reads the splits.
+
+    Trainers never see the test split; it goes through the Transform graph here, as it does in the exported model.
+    """
+    layout = Layout(settings)
+    told = _Quiet()
+    with contextlib.ExitStack() as held:
+        held.enter_context(layout.locked())
+        found = prepare(settings, layout)
+        settle()
+        contract = FeatureContract.from_settings(found.settings)
+        pipeline = create_pipeline(
+            found.settings,
+            pipeline_root=str(layout.artifacts),
+            log=found.log,
+            schema_file=write_schema(contract, layout.schema),
+            push_folder=str(layout.push),
+            metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
+            beam_pipeline_args=beam_arguments(settings.run.beam_workers),
+            data_only=True,
+        )
+        run_stages(pipeline, told, None, STAGES)
+    outputs = told.results[TRANSFORM].outputs
+    return _read(found.settings, contract, outputs, told.results[EXAMPLES].outputs["examples"])
+
+
+def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str], examples: str) -> Prepared:
+    transform = tft.TFTransformOutput(outputs["transform_graph"])
+    words = {meaning: transform.vocabulary_size_by_name(meaning) for meaning in contract.categorical_meanings}
+    oov_buckets = settings.transform.oov_buckets
+    sizes = feature_sizes(contract, words, oov_buckets)
+    spec = ModelSpec(contract, sizes, settings.model, settings.seed, oov_buckets)
+
+    def split(name: str) -> RequestTable:
+        patterns = [f"{outputs['transformed_examples']}/Split-{name}/*"]
+        return RequestTable.read(requests(patterns, transform.transformed_feature_spec(), 1024))
+
+    parts = {name: split(name) for name in dict.fromkeys([*settings.split.train_splits, "eval"])}
+    stage1, stage2 = parts[settings.split.stage1_splits[0]], parts[settings.split.stage2_splits[0]]
+    train = stage1 if stage1 is stage2 else RequestTable.concatenated([stage1, stage2])
+    test = _raw_split(f"{examples}/Split-test/*", TransformGraph(transform.transform_savedmodel_dir), contract)
+    return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test)
+
+
+def _raw_split(pattern: str, transform: TransformGraph, contract: FeatureContract) -> RequestTable:
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
+    def features(serialized):
+        return densify(transform(tf.io.parse_example(serialized, raw_feature_spec(contract))))
+
+    records = tf.data.TFRecordDataset(sorted(glob.glob(pattern)), compression_type="GZIP").batch(1024)
+    return RequestTable.read(map(features, records))

@@ -1,0 +1,88 @@
+"""Several devices and several processes train as one does: the same loss and the same weights, one export."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from amen_tf.distribution import choose_strategy
+
+ROOT = pathlib.Path(__file__).parents[2]
+# A process of its own: the number of devices must be said before TensorFlow sets them up.
+SCRIPT = pathlib.Path(__file__).with_name("train_on_devices.py")
+
+
+def run(*arguments, tf_config=None):
+    """Starts the script; returns the process."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment |= {"TF_USE_LEGACY_KERAS": "1"}
+    environment.pop("TF_CONFIG", None)
+    if tf_config is not None:
+        environment["TF_CONFIG"] = json.dumps(tf_config)
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process):
+    """The last line of what the process printed, as JSON."""
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err[-3000:]
+    return json.loads(out.splitlines()[-1])
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return result(run("1", tmp_path_factory.mktemp("alone")))
+
+
+def assert_same(found, expected):
+    assert found["trained"].keys() == expected["trained"].keys() == {"base", "generator", "ctr"}
+    for name, figures in expected["trained"].items():
+        for figure, values in figures.items():
+            assert found["trained"][name][figure] == pytest.approx(values, rel=1e-4, abs=1e-5), (name, figure)
+        assert found["weights"][name] == pytest.approx(expected["weights"][name], rel=1e-3), name
+
+
+def test_two_devices_train_as_one(alone, tmp_path):
+    found = result(run("2", tmp_path))
+    assert found["replicas"] == 2 and alone["replicas"] == 1
+    assert_same(found, alone)
+
+
+def test_two_processes_train_as_one_and_the_chief_alone_exports(alone, tmp_path):
+    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
+    cluster = {"worker": addresses}
+    processes = [
+        run("1", tmp_path, tf_config={"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(2)
+    ]
+    found = [result(process) for process in processes]
+    assert [f["replicas"] for f in found] == [2, 2] and [f["chief"] for f in found] == [True, False]
+    for one in found:
+        assert_same(one, alone)
+    assert (tmp_path / "model" / "saved_model.pb").exists()
+    assert found[0]["output"] == str(tmp_path / "model") and found[1]["output"] != found[0]["output"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"cluster": {}}', '{"cluster": {"worker": []}, "task": {"type": "worker"}}']
+)
+def test_a_broken_tf_config_says_what_is_expected(monkeypatch, text):
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=r"TF_CONFIG: expected \{\"cluster\""):
+        choose_strategy()
+
+
+def test_a_cluster_of_one_is_this_machine(monkeypatch):
+    one = {"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(one))
+    assert choose_strategy().num_replicas_in_sync == 1

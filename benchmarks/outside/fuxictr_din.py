@@ -233,7 +233,7 @@ class DIN(BaseModel):
 def keep_memory() -> None:
     """Has glibc reuse the large buffers of a step instead of mapping and zeroing them anew in the next.
 
-    With DIN_Attention's inputs of some 100 MB a batch this gave FuxiCTR 1.2 to 1.6 times its speed.
+    With DIN_Attention's inputs of 65 MB a batch this gave FuxiCTR 1.2 to 1.6 times its speed.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -273,7 +273,10 @@ def main(options: argparse.Namespace) -> dict:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line; the defaults are the best of a small search by eval AUC, the same for all data."""
+    """The command line; the defaults are the best of a small search by MovieLens' eval AUC.
+
+    On trivago half of the candidates are new. `--ids given --embedding-std 0.05 --epochs 9` did better there.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DATA_FOLDER")
     parser.add_argument("--epochs", type=int, default=5, help="at most; stops when eval AUC falls")

@@ -123,7 +123,8 @@ class Diagnosis:
     def similarity_auc(self, batches, limit: int = 2000) -> float:
         """AUC of the greatest cosine between a candidate and a flow state as a score for the click.
 
-        On requests whose clicks the generator was trained on it shows what was learned by heart; see `leak`.
+        On requests whose clicks the generator was trained on it shows what was learned by heart: the leak meter is the
+        difference to requests that it was not trained on.
         """
         labels, scores, seen = [], [], 0
         for features in batches:

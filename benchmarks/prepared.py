@@ -1,6 +1,7 @@
 """A prepared log in memory: the pipeline's own data stages, then every split as dense columns."""
 
 import contextlib
+import dataclasses
 import glob
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Prepared(NamedTuple):
 
     def seeded(self, seed: int) -> ModelSpec:
         """The spec with another seed of weights, dropout and order."""
-        return ModelSpec(self.spec.contract, self.spec.sizes, self.settings.model, seed, self.spec.unseen)
+        return dataclasses.replace(self.spec, seed=seed)
 
 
 class _Quiet:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from amen_tf.config import GeneratorSettings
-from amen_tf.diagnostics import Diagnosis, check_collapse
+from amen_tf.diagnostics import Cosines, Diagnosis, check_collapse
 from amen_tf.features import CANDIDATE, FUTURE, ITEM_ID, PAD_ID
 from amen_tf.fitting.result import Fitted
 from amen_tf.initialization import copy_by_name
@@ -62,7 +62,7 @@ def fit_generator(
     history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
     # Of the epoch that is kept, which need not be the last.
     figures = diagnose()
-    check_collapse(diagnosis.cosines(windows.eval.batches(256), settings.rank_requests), settings.collapse_limit)
+    check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
     return Fitted(model, history, copied, figures)
 
 

@@ -1,6 +1,6 @@
 """What a generator is worth before any CTR model reads it: ranks in the catalogue, collapse, leak."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 from amen_tf.models.negatives import Catalogue
 
-# Scores of one batch of requests against the whole catalogue are kept below this many numbers (256 MiB).
+# Scores of requests against the whole catalogue are kept below this many numbers at a time (256 MiB).
 MOST_SCORES = 64 * 2**20
 
 
@@ -34,8 +34,33 @@ class Cosines(NamedTuple):
     items: float
 
 
+class Looked(NamedTuple):
+    """What a generator says of R requests that show C candidates in all.
+
+    Attributes:
+      heads: `[R, T, H, d_head]` float32; their concatenation has unit length.
+      seen: `[R]` bool, whether there is a moveline.
+      future_ids: `[R, T]` int64, 0 where the future has ended.
+      future: `[R, T, d]` float32, unit vectors of those items.
+      similarity: `[C]` float32, the greatest cosine of a candidate with a state of its request's flow.
+      label: `[C]` float32.
+    """
+
+    heads: np.ndarray
+    seen: np.ndarray
+    future_ids: np.ndarray
+    future: np.ndarray
+    similarity: np.ndarray
+    label: np.ndarray
+
+    @property
+    def states(self) -> np.ndarray:
+        """F̂ `[R, T, d]`."""
+        return self.heads.reshape(*self.heads.shape[:2], -1)
+
+
 class Diagnosis:
-    """Figures of a generator on requests that come in batches of features.
+    """Asks a generator about requests; each is decoded once, for all figures.
 
     Args:
       generator: built.
@@ -44,8 +69,19 @@ class Diagnosis:
 
     def __init__(self, generator: Generator, catalogue: Catalogue):
         self.generator, self.catalogue = generator, catalogue
-        self._flow = tf.function(generator.generate, autograph=False, reduce_retracing=True)
         self._vectors = tf.function(generator.item_vectors, autograph=False, reduce_retracing=True)
+        self._answers = tf.function(self._answer, autograph=False, reduce_retracing=True)
+
+    def _answer(self, features):
+        fields = self.generator.spec.contract.item_fields
+        flow = self.generator.generate(features)
+        candidates = self.generator.item_vectors(with_prefix(features, CANDIDATE, fields))
+        similarity = tf.reduce_max(tf.matmul(candidates, flow.states, transpose_b=True), -1)
+        future = self.generator.item_vectors(with_prefix(features, FUTURE, fields))
+        seen = tf.reduce_any(features[MOVELINE + BEHAVIOR] != PAD_ID, 1)
+        shown = features[CANDIDATE_MASK]
+        candidates = tf.boolean_mask(similarity, shown), tf.boolean_mask(features[LABEL], shown)
+        return Looked(flow.heads, seen, features[FUTURE + ITEM_ID], future, *candidates)
 
     def items(self) -> np.ndarray:
         """Unit vectors of the catalogue `[V, d]` float32."""
@@ -56,102 +92,122 @@ class Diagnosis:
         ]
         return np.concatenate(parts)
 
-    def ranks(self, batches, at: int = 10, limit: int = 2000) -> dict[str, float]:
-        """HR@k and NDCG@k of every flow step against the whole catalogue.
-
-        Step t's state is compared with every item of the catalogue; the rank of e_t is 1 + how many other items score
-        higher (ties count as half). An item that is not in the catalogue (new since training) is ranked by its own
-        vector. With one true item, NDCG@k is 1 / log2(1 + rank) where rank <= k, else 0.
+    def look(self, batches: Iterable[Mapping[str, tf.Tensor]], limit: int = 2000) -> Looked:
+        """The generator's answers for the first `limit` requests.
 
         Args:
-          batches: features with futures.
-          at: k.
-          limit: requests looked at, the first ones that have a future.
+          batches: features, with futures and labels; at least one batch.
+          limit: the most requests.
+        """
+        parts, left = [], limit
+        for features in batches:
+            parts.append(self._answers({name: column[:left] for name, column in features.items()}))
+            left -= len(parts[-1].seen)
+            if left <= 0:
+                break
+        return Looked(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+    def figures(self, seen: Iterable, unseen: Iterable, limit: int = 2000) -> dict[str, float]:
+        """All figures by name, as they stand in TensorBoard and in the report.
+
+        Args:
+          seen: batches of requests whose clicks the generator was trained on.
+          unseen: of requests of the eval split.
+          limit: the most requests of each.
 
         Returns:
-          `hr@k_step_<t>` and `ndcg@k_step_<t>`, t from 0 (the next item) to T-1; NaN without requests.
+          `hr@10_step_<t>`, `ndcg@10_step_<t>`, `cosine_<flows|heads|items>`, `similarity_auc_<seen|unseen>`.
         """
-        vectors, ids = self.items(), self.catalogue.fields[ITEM_ID]
-        steps = self.generator.spec.shape.flow_length
-        found: list[list[np.ndarray]] = [[] for _ in range(steps)]
-        seen = 0
-        for features in batches:
-            future = with_prefix(features, FUTURE, self.generator.spec.contract.item_fields)
-            rows = np.flatnonzero(future[ITEM_ID][:, 0].numpy() != PAD_ID)[: limit - seen]
-            seen += len(rows)
-            for part in np.array_split(rows, max(1, -(-len(rows) * len(ids) // MOST_SCORES))):
-                if len(part):
-                    self._rank(_take(features, part), vectors, ids, found)
-            if seen >= limit:
-                break
-        return _rank_figures([np.concatenate(f) if f else np.zeros(0) for f in found], at)
+        looked, vectors = self.look(unseen, limit), self.items()
+        found = rank_figures(ranks(looked, vectors, self.catalogue.fields[ITEM_ID]), 10)
+        found |= {f"cosine_{name}": value for name, value in cosines(looked, vectors)._asdict().items()}
+        found["similarity_auc_seen"] = similarity_auc(self.look(seen, limit))
+        found["similarity_auc_unseen"] = similarity_auc(looked)
+        return found
 
-    def _rank(self, features, vectors, ids, found) -> None:
-        future = with_prefix(features, FUTURE, self.generator.spec.contract.item_fields)
-        states, items = self._flow(features).states.numpy(), self._vectors(future).numpy()
-        order = np.argsort(ids)
-        for step, ranks in enumerate(found):
-            own = future[ITEM_ID][:, step].numpy()
-            real = own != PAD_ID
-            state, own = states[real, step], own[real]
+
+def ranks(looked: Looked, vectors: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
+    """Rank of e_t among all items of the catalogue, by the state of step t: for every step, `[requests with e_t]`.
+
+    It is 1 + how many other items score higher; ties count as half. An item that is not in the catalogue (new since
+    training) is ranked by its own vector.
+
+    Args:
+      looked: requests with futures.
+      vectors: `[V, d]` float32, the catalogue's unit vectors.
+      ids: `[V]` int64, its distinct item ids.
+    """
+    order = np.argsort(ids)
+    found = []
+    for step in range(looked.future_ids.shape[1]):
+        real = np.flatnonzero(looked.future_ids[:, step] != PAD_ID)
+        parts = [np.zeros(0)]
+        for rows in np.array_split(real, max(1, -(-len(real) * len(ids) // MOST_SCORES))):
+            state, own = looked.states[rows, step], looked.future_ids[rows, step]
             scores = state @ vectors.T
-            truth = np.sum(state * items[real, step], -1)[:, np.newaxis]
+            truth = np.sum(state * looked.future[rows, step], -1)[:, np.newaxis]
             # The item itself, where the catalogue has it, is no competitor: its score is taken out of reach.
             place = order[np.minimum(np.searchsorted(ids, own, sorter=order), len(ids) - 1)]
             known = np.flatnonzero(ids[place] == own)
             scores[known, place[known]] = -np.inf
-            ranks.append(1 + np.sum(scores > truth, 1) + 0.5 * np.sum(scores == truth, 1))
-
-    def cosines(self, batches, limit: int = 2000) -> Cosines:
-        """Mean pairwise cosines of flows, heads and items, from the first `limit` requests with a moveline."""
-        first, heads, seen = [], [], 0
-        for features in batches:
-            rows = np.flatnonzero((features[MOVELINE + BEHAVIOR].numpy() != PAD_ID).any(1))[: limit - seen]
-            if not len(rows):
-                continue
-            flow = self._flow(_take(features, rows))
-            first.append(flow.states.numpy()[:, 0])
-            heads.append(flow.heads.numpy().reshape(-1, *flow.heads.shape[-2:]))
-            seen += len(rows)
-            if seen >= limit:
-                break
-        if not first:
-            return Cosines(float("nan"), float("nan"), mean_cosine(self.items()))
-        by_state = [mean_cosine(state) for state in np.concatenate(heads)[:limit]]
-        return Cosines(mean_cosine(np.concatenate(first)), float(np.mean(by_state)), mean_cosine(self.items()))
-
-    def similarity_auc(self, batches, limit: int = 2000) -> float:
-        """AUC of the greatest cosine between a candidate and a flow state as a score for the click.
-
-        On requests whose clicks the generator was trained on it shows what was learned by heart: the leak meter is the
-        difference to requests that it was not trained on.
-        """
-        labels, scores, seen = [], [], 0
-        for features in batches:
-            rows = np.arange(len(features[LABEL]))[: limit - seen]
-            features = _take(features, rows)
-            candidates = with_prefix(features, CANDIDATE, self.generator.spec.contract.item_fields)
-            states, vectors = self._flow(features).states.numpy(), self._vectors(candidates).numpy()
-            mask = features[CANDIDATE_MASK].numpy()
-            scores.append(np.einsum("btd,bnd->bnt", states, vectors).max(-1)[mask])
-            labels.append(features[LABEL].numpy()[mask])
-            seen += len(rows)
-            if seen >= limit:
-                break
-        return metrics.auc(np.concatenate(labels), np.concatenate(scores)) if labels else float("nan")
+            parts.append(1 + np.sum(scores > truth, 1) + 0.5 * np.sum(scores == truth, 1))
+        found.append(np.concatenate(parts))
+    return found
 
 
-def mean_cosine(vectors: np.ndarray) -> float:
-    """Mean cosine over all pairs of different rows of `[n, d]`; rows of length 0 do not count. NaN below two rows."""
-    length = np.linalg.norm(vectors, axis=-1)
-    unit = vectors[length > 1e-12].astype(np.float64) / length[length > 1e-12, np.newaxis]
-    n = len(unit)
-    return float((np.sum(np.square(unit.sum(0))) - n) / (n * (n - 1))) if n > 1 else float("nan")
+def rank_figures(found: list[np.ndarray], at: int) -> dict[str, float]:
+    """HR@k and NDCG@k by step from ranks: with one true item, NDCG@k is 1 / log2(1 + rank) where rank <= k, else 0.
+
+    Args:
+      found: ranks of step t, t from 0 (the next item) to T-1.
+      at: k.
+
+    Returns:
+      `hr@k_step_<t>` and `ndcg@k_step_<t>`; NaN for a step without ranks.
+    """
+    figures = {}
+    for step, rank in enumerate(found):
+        hit = rank <= at
+        gain = np.where(hit, 1 / np.log2(1 + rank), 0.0)
+        figures[f"hr@{at}_step_{step}"] = float(hit.mean()) if len(rank) else float("nan")
+        figures[f"ndcg@{at}_step_{step}"] = float(gain.mean()) if len(rank) else float("nan")
+    return figures
 
 
-def check_collapse(cosines: Cosines, limit: float) -> None:
+def cosines(looked: Looked, vectors: np.ndarray) -> Cosines:
+    """Mean pairwise cosines of flows, heads and the items `[V, d]`; requests without a moveline do not count."""
+    if not looked.seen.any():
+        return Cosines(float("nan"), float("nan"), float(mean_cosine(vectors)))
+    heads = mean_cosine(looked.heads[looked.seen]).mean()
+    return Cosines(float(mean_cosine(looked.states[looked.seen, 0])), float(heads), float(mean_cosine(vectors)))
+
+
+def similarity_auc(looked: Looked) -> float:
+    """AUC of the greatest cosine between a candidate and a flow state as a score for the click.
+
+    On requests whose clicks the generator was trained on it shows what was learned by heart: the leak meter is the
+    difference to requests that it was not trained on.
+    """
+    return metrics.auc(looked.label, looked.similarity)
+
+
+def mean_cosine(vectors: np.ndarray) -> np.ndarray:
+    """Mean cosine over all pairs of different rows: `[..., n, d]` -> `[...]` float64.
+
+    Rows of length 0 do not count; NaN below two others.
+    """
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    real = length > 1e-12
+    unit = np.divide(vectors, length, out=np.zeros(vectors.shape), where=real)
+    n = real.sum((-1, -2))
+    # The squared length of the sum counts every pair twice and every row with itself.
+    twice = np.sum(np.square(unit.sum(-2)), -1) - n
+    return np.divide(twice, n * (n - 1), out=np.full(n.shape, np.nan), where=n > 1)
+
+
+def check_collapse(measured: Cosines, limit: float) -> None:
     """Raises a CollapseError where a mean cosine reaches `limit`; what could not be measured passes."""
-    bad = {name: value for name, value in cosines._asdict().items() if value >= limit}
+    bad = {name: value for name, value in measured._asdict().items() if value >= limit}
     if bad:
         said = ", ".join(f"{name} {value:.4f}" for name, value in bad.items())
         raise CollapseError(
@@ -160,17 +216,3 @@ def check_collapse(cosines: Cosines, limit: float) -> None:
             "generator.learning_rate, raise generator.sampled_negatives or generator.diversity_weight, or give it more "
             "data."
         )
-
-
-def _take(features: Mapping[str, tf.Tensor], rows: np.ndarray) -> dict[str, tf.Tensor]:
-    return {name: tf.gather(column, rows) for name, column in features.items()}
-
-
-def _rank_figures(ranks: list[np.ndarray], at: int) -> dict[str, float]:
-    figures = {}
-    for step, rank in enumerate(ranks):
-        hit = rank <= at
-        figures[f"hr@{at}_step_{step}"] = float(hit.mean()) if len(rank) else float("nan")
-        gain = np.where(hit, 1 / np.log2(1 + rank), 0.0)
-        figures[f"ndcg@{at}_step_{step}"] = float(gain.mean()) if len(rank) else float("nan")
-    return figures

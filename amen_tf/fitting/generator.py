@@ -54,7 +54,7 @@ def fit_generator(
     diagnosis = Diagnosis(model, catalogue)
 
     def diagnose() -> dict[str, float]:
-        return _diagnose(diagnosis, settings, windows)
+        return diagnosis.figures(windows.train.batches(256), windows.eval.batches(256), settings.rank_requests)
 
     train_data = with_future(windows.train.batches(settings.batch_size, spec.seed), settings.batch_size)
     steps = -(-followed // settings.batch_size)
@@ -64,16 +64,6 @@ def fit_generator(
     figures = diagnose()
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
     return Fitted(model, history, copied, figures)
-
-
-def _diagnose(diagnosis: Diagnosis, settings: GeneratorSettings, windows: Windows) -> dict[str, float]:
-    limit = settings.rank_requests
-    figures = diagnosis.ranks(windows.eval.batches(256), limit=limit)
-    cosines = diagnosis.cosines(windows.eval.batches(256), limit)
-    figures |= {f"cosine_{name}": value for name, value in cosines._asdict().items()}
-    figures["similarity_auc_seen"] = diagnosis.similarity_auc(windows.train.batches(256), limit)
-    figures["similarity_auc_unseen"] = diagnosis.similarity_auc(windows.eval.batches(256), limit)
-    return figures
 
 
 def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

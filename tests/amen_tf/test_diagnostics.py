@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.diagnostics import CollapseError, Cosines, Diagnosis, check_collapse, mean_cosine
+from amen_tf.diagnostics import (
+    CollapseError,
+    Cosines,
+    Diagnosis,
+    check_collapse,
+    cosines,
+    mean_cosine,
+    rank_figures,
+    ranks,
+    similarity_auc,
+)
 from amen_tf.features import CANDIDATE, CANDIDATE_MASK, FUTURE, ITEM_ID, LABEL
 from amen_tf.layers.request_encoder import with_prefix
 from tests.amen_tf import batches
@@ -17,8 +27,16 @@ def diagnosis(generator):
     return Diagnosis(generator, generator.catalogue)
 
 
-def test_ranks_equal_plain_loops(diagnosis, generator, features):
-    figures = diagnosis.ranks([features], at=5)
+@pytest.fixture
+def rank(diagnosis):
+    """batches of features -> ranks by step."""
+    return lambda parts, **limit: ranks(
+        diagnosis.look(parts, **limit), diagnosis.items(), diagnosis.catalogue.fields[ITEM_ID]
+    )
+
+
+def test_ranks_equal_plain_loops(rank, diagnosis, generator, features):
+    figures = rank_figures(rank([features]), 5)
     fields = generator.spec.contract.item_fields
     future = with_prefix(features, FUTURE, fields)
     states, truth = generator(features).numpy(), generator.item_vectors(future).numpy()
@@ -30,30 +48,60 @@ def test_ranks_equal_plain_loops(diagnosis, generator, features):
                 continue
             mine = states[row, step] @ truth[row, step]
             others = [states[row, step] @ vectors[i] for i in range(len(ids)) if ids[i] != own[row, step]]
-            rank = 1 + sum(score > mine for score in others)
-            hits.append(rank <= 5)
-            gains.append(1 / math.log2(1 + rank) if rank <= 5 else 0)
+            place = 1 + sum(score > mine for score in others)
+            hits.append(place <= 5)
+            gains.append(1 / math.log2(1 + place) if place <= 5 else 0)
         assert figures[f"hr@5_step_{step}"] == pytest.approx(np.mean(hits))
         assert figures[f"ndcg@5_step_{step}"] == pytest.approx(np.mean(gains))
     assert set(figures) == {f"{what}@5_step_{t}" for what in ("hr", "ndcg") for t in range(3)}
 
 
-def test_batches_and_chunks_do_not_matter(diagnosis, features, monkeypatch):
-    whole = diagnosis.ranks([features])
+def test_rank_figures_by_hand():
+    # Ranks 1, 2 and 11: two of three hits, gains 1, 1/log2(3) and 0.
+    figures = rank_figures([np.array([1.0, 2, 11]), np.zeros(0)], 10)
+    assert figures["hr@10_step_0"] == pytest.approx(2 / 3)
+    assert figures["ndcg@10_step_0"] == pytest.approx((1 + 1 / math.log2(3)) / 3)
+    assert math.isnan(figures["hr@10_step_1"]) and math.isnan(figures["ndcg@10_step_1"])
+
+
+def test_batches_and_chunks_do_not_matter(rank, features, monkeypatch):
+    whole = rank([features])
     parts = [batches.rows(features, rows) for rows in ([0, 1], [2], [3, 4, 5])]
-    assert diagnosis.ranks(parts) == pytest.approx(whole)
+    for step, found in enumerate(rank(parts)):
+        np.testing.assert_array_equal(found, whole[step])
     monkeypatch.setattr("amen_tf.diagnostics.MOST_SCORES", 60)
-    assert diagnosis.ranks([features]) == pytest.approx(whole)
+    for step, found in enumerate(rank([features])):
+        np.testing.assert_array_equal(found, whole[step])
 
 
-def test_limit_counts_requests_with_a_future(diagnosis, features):
-    # Row 2 has no future: the first three that have one are rows 0, 1 and 3.
-    expected = diagnosis.ranks([batches.rows(features, [0, 1, 3])])
-    assert diagnosis.ranks([features], limit=3) == pytest.approx(expected)
+def test_limit_takes_the_first_requests(diagnosis, features):
+    parts = [batches.rows(features, rows) for rows in ([0, 1], [2, 3, 4], [5])]
+    looked, expected = diagnosis.look(parts, limit=4), diagnosis.look([batches.rows(features, [0, 1, 2, 3])])
+    for name, found in looked._asdict().items():
+        np.testing.assert_allclose(found, getattr(expected, name), atol=1e-6, err_msg=name)
 
 
-def test_without_futures_ranks_are_nan(diagnosis, features):
-    assert all(math.isnan(v) for v in diagnosis.ranks([batches.rows(features, [2])]).values())
+def test_each_request_is_decoded_once(generator, features):
+    class Counted:
+        spec, settings, decoded = generator.spec, generator.settings, 0
+        item_vectors = staticmethod(generator.item_vectors)
+
+        @classmethod
+        def generate(cls, inputs):
+            tf.py_function(cls.count, [tf.shape(inputs["moveline_behavior"])[0]], [])
+            return generator.generate(inputs)
+
+        @classmethod
+        def count(cls, rows):
+            cls.decoded += int(rows)
+
+    Diagnosis(Counted, generator.catalogue).figures([features], [features, features])
+    assert Counted.decoded == 18
+
+
+def test_without_futures_ranks_are_nan(rank, features):
+    figures = rank_figures(rank([batches.rows(features, [2])]), 10)
+    assert len(figures) == 6 and all(math.isnan(v) for v in figures.values())
 
 
 def test_mean_cosine_by_hand():
@@ -61,17 +109,19 @@ def test_mean_cosine_by_hand():
     assert mean_cosine(np.array([[1.0, 0], [0, 2], [3, 3]])) == pytest.approx(2 / math.sqrt(2) / 3)
     assert mean_cosine(np.array([[1.0, 2], [2, 4], [0, 0]])) == pytest.approx(1.0)
     assert math.isnan(mean_cosine(np.array([[1.0, 2]])))
+    both = np.array([[[1.0, 0], [0, 2], [3, 3]], [[1.0, 2], [2, 4], [0, 0]]])
+    np.testing.assert_allclose(mean_cosine(both), [2 / math.sqrt(2) / 3, 1.0])
 
 
 def test_cosines_leave_empty_movelines_out(diagnosis, generator, features):
-    found = diagnosis.cosines([features])
+    found = cosines(diagnosis.look([features]), diagnosis.items())
     rows = np.flatnonzero((features["moveline_behavior"].numpy() > 0).any(1))
     flow = generator.generate(batches.rows(features, rows.tolist()))
     assert found.flows == pytest.approx(mean_cosine(flow.states.numpy()[:, 0]), abs=1e-6)
     heads = flow.heads.numpy().reshape(-1, *flow.heads.shape[-2:])
     assert found.heads == pytest.approx(np.mean([mean_cosine(h) for h in heads]), abs=1e-6)
     assert found.items == pytest.approx(mean_cosine(diagnosis.items()))
-    empty = diagnosis.cosines([batches.without_history(features)])
+    empty = cosines(diagnosis.look([batches.without_history(features)]), diagnosis.items())
     assert math.isnan(empty.flows) and math.isnan(empty.heads)
 
 
@@ -91,14 +141,15 @@ def test_a_generator_that_says_the_same_of_everyone_is_found(generator, features
             flow = generator.generate(inputs)
             return flow._replace(heads=tf.ones_like(flow.heads) * flow.heads[:1, :1])
 
-    cosines = Diagnosis(Same, generator.catalogue).cosines([features])
-    assert cosines.flows == pytest.approx(1.0, abs=1e-5)
+    same = Diagnosis(Same, generator.catalogue)
+    found = cosines(same.look([features]), same.items())
+    assert found.flows == pytest.approx(1.0, abs=1e-5)
     with pytest.raises(CollapseError, match="flows 1.0000"):
-        check_collapse(cosines, 0.99)
+        check_collapse(found, 0.99)
 
 
 def test_similarity_auc_is_that_of_the_best_state(diagnosis, generator, features):
-    found = diagnosis.similarity_auc([features])
+    found = similarity_auc(diagnosis.look([features]))
     candidates = with_prefix(features, CANDIDATE, generator.spec.contract.item_fields)
     states, vectors = generator(features).numpy(), generator.item_vectors(candidates).numpy()
     mask, label = features[CANDIDATE_MASK].numpy(), features[LABEL].numpy()
@@ -106,4 +157,4 @@ def test_similarity_auc_is_that_of_the_best_state(diagnosis, generator, features
     clicked, not_clicked = score[label[mask] == 1], score[label[mask] == 0]
     assert found == pytest.approx((clicked[:, None] > not_clicked[None, :]).mean(), abs=1e-9)
     halves = [batches.rows(features, rows) for rows in ([0, 1, 2], [3, 4, 5])]
-    assert diagnosis.similarity_auc(halves) == pytest.approx(found)
+    assert similarity_auc(diagnosis.look(halves)) == pytest.approx(found)

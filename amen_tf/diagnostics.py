@@ -121,9 +121,8 @@ class Diagnosis:
         looked, vectors = self.look(unseen, limit), self.items()
         found = rank_figures(ranks(looked, vectors, self.catalogue.fields[ITEM_ID]), 10)
         found |= {f"cosine_{name}": value for name, value in cosines(looked, vectors)._asdict().items()}
-        found["similarity_auc_seen"] = similarity_auc(self.look(seen, limit))
-        found["similarity_auc_unseen"] = similarity_auc(looked)
-        return found
+        similarity = {"seen": similarity_auc(self.look(seen, limit)), "unseen": similarity_auc(looked)}
+        return found | {f"similarity_auc_{window}": value for window, value in similarity.items()}
 
 
 def ranks(looked: Looked, vectors: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:

@@ -51,17 +51,19 @@ def fit_generator(
         model(first)
     copied = copy_by_name(base_weights, model, GENERATOR_PARTS) if settings.weight_init else None
     logging.info("Generator: %s.", copied or "weights as initialised, none copied")
-    diagnosis = Diagnosis(model, catalogue)
+    diagnosis, seen, unseen = Diagnosis(model, catalogue), windows.train.batches(256), windows.eval.batches(256)
+    diagnosed = []
 
     def diagnose() -> dict[str, float]:
-        return diagnosis.figures(windows.train.batches(256), windows.eval.batches(256), settings.rank_requests)
+        diagnosed.append(diagnosis.figures(seen, unseen, settings.rank_requests))
+        return diagnosed[-1]
 
     train_data = with_future(windows.train.batches(settings.batch_size, spec.seed), settings.batch_size)
     steps = -(-followed // settings.batch_size)
     watched = Watched("info_nce", False)
     history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
     # Of the epoch that is kept, which need not be the last.
-    figures = diagnose()
+    figures = diagnosed[history["val_info_nce"].index(min(history["val_info_nce"]))]
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
     return Fitted(model, history, copied, figures)
 

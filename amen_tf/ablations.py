@@ -15,18 +15,21 @@ ABLATIONS: dict[str, dict[str, dict]] = {
 
 
 def ablated(settings: Settings, name: str) -> Settings:
-    """`settings` without one part of the model.
+    """`settings` without one part of the model, or without several.
 
     Args:
       settings: of the full model.
-      name: a key of `ABLATIONS`.
+      name: a key of `ABLATIONS`, or several joined by `+`: `no_nif+no_tsp`.
 
     Raises:
       ValueError: there is no ablation of that name.
     """
-    if name not in ABLATIONS:
-        raise ValueError(f"expected an ablation of {', '.join(ABLATIONS)}, got {name!r}")
-    sections = {
-        section: getattr(settings, section).model_copy(update=changes) for section, changes in ABLATIONS[name].items()
-    }
-    return settings.model_copy(update=sections)
+    for part in name.split("+"):
+        if part not in ABLATIONS:
+            raise ValueError(f"expected an ablation of {', '.join(ABLATIONS)}, got {part!r}")
+        sections = {
+            section: getattr(settings, section).model_copy(update=changes)
+            for section, changes in ABLATIONS[part].items()
+        }
+        settings = settings.model_copy(update=sections)
+    return settings

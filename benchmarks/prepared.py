@@ -3,25 +3,25 @@
 import contextlib
 import dataclasses
 import glob
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_transform as tft
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
 from amen_tf.config import Settings
-from amen_tf.features import FeatureContract
+from amen_tf.features import ITEM_ID, FeatureContract
 from amen_tf.input import densify, requests
 from amen_tf.signatures import TransformGraph, raw_feature_spec
 from amen_tf.spec import ModelSpec
 from amen_tf.windows import RequestTable
-from pipeline.pipeline import EXAMPLES, STAGES, TRANSFORM, create_pipeline
+from pipeline.pipeline import EXAMPLES, STAGES, TRANSFORM
 from pipeline.preprocessing import feature_sizes
-from pipeline.runners.beam import beam_arguments, settle
+from pipeline.runners.beam import settle
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult, run_stages
+from pipeline.runners.local_pipeline import create_local_pipeline
 from pipeline.runners.prepare import prepare
-from schemas.loader import write_schema
 
 
 class Prepared(NamedTuple):
@@ -35,6 +35,7 @@ class Prepared(NamedTuple):
       train: the whole train window.
       eval: for early stopping and tuning.
       test: what figures are given for.
+      item_words: the items' own ids by transformed id, after the padding and the buckets of unseen ones.
     """
 
     settings: Settings
@@ -44,6 +45,7 @@ class Prepared(NamedTuple):
     train: RequestTable
     eval: RequestTable
     test: RequestTable
+    item_words: Sequence[bytes] = ()
 
     def seeded(self, seed: int) -> ModelSpec:
         """The spec with another seed of weights, dropout and order."""
@@ -82,16 +84,7 @@ def prepare_log(settings: Settings) -> Prepared:
         found = prepare(settings, layout)
         settle()
         contract = FeatureContract.from_settings(found.settings)
-        pipeline = create_pipeline(
-            found.settings,
-            pipeline_root=str(layout.artifacts),
-            log=found.log,
-            schema_file=write_schema(contract, layout.schema),
-            push_folder=str(layout.push),
-            metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
-            beam_pipeline_args=beam_arguments(settings.run.beam_workers),
-            data_only=True,
-        )
+        pipeline = create_local_pipeline(found, layout, data_only=True)
         run_stages(pipeline, told, None, STAGES)
     outputs = told.results[TRANSFORM].outputs
     return _read(found.settings, contract, outputs, told.results[EXAMPLES].outputs["examples"])
@@ -112,7 +105,8 @@ def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str]
     stage1, stage2 = parts[settings.split.stage1_splits[0]], parts[settings.split.stage2_splits[0]]
     train = stage1 if stage1 is stage2 else RequestTable.concatenated([stage1, stage2])
     test = _raw_split(f"{examples}/Split-test/*", TransformGraph(transform.transform_savedmodel_dir), contract)
-    return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test)
+    item_words = transform.vocabulary_by_name(ITEM_ID)
+    return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test, item_words)
 
 
 def _raw_split(pattern: str, transform: TransformGraph, contract: FeatureContract) -> RequestTable:

@@ -46,6 +46,18 @@ TITLES = {
 }
 
 
+def is_row(name: str) -> bool:
+    """Whether there is a row of that name: one of `ROWS`, or ablations joined by `+`."""
+    return name in ROWS or all(part in ABLATIONS for part in name.split("+"))
+
+
+def row_title(row: str) -> str:
+    """What the table calls a row."""
+    if row in TITLES:
+        return TITLES[row]
+    return "w/o " + ", ".join(TITLES[part].removeprefix("w/o ") for part in row.split("+"))
+
+
 class RowResult(NamedTuple):
     """One row of one seed.
 
@@ -90,7 +102,7 @@ class Workshop:
 
     def settings(self, row: str) -> Settings:
         """The row's settings."""
-        return ablated(self.prepared.settings, row) if row in ABLATIONS else self.prepared.settings
+        return self.prepared.settings if row in (*BASELINES, FULL) else ablated(self.prepared.settings, row)
 
     def key(self, row: str, seed: int) -> str:
         """16 hexadecimal digits of everything that a row's result depends on."""

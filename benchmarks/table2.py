@@ -13,7 +13,7 @@ from rich.table import Table
 
 from amen_tf import metrics
 from amen_tf.config import Settings
-from benchmarks.rows import BASELINE, BASELINES, FULL, TITLES, RowResult, Workshop, flat_labels, flat_users
+from benchmarks.rows import BASELINE, BASELINES, FULL, RowResult, Workshop, flat_labels, flat_users, row_title
 from pipeline.runners.layout import Layout
 
 FIGURES = ("auc", "gauc_impression_weighted", "gauc_user_mean", "log_loss", "calibration")
@@ -107,7 +107,7 @@ def print_table(lines: Sequence[Line], title: str, console: Console) -> None:
         rate = "" if np.isnan(line.impressions_per_second) else f"{line.impressions_per_second:,.0f}"
         table.add_row(
             category,
-            TITLES[line.row],
+            row_title(line.row),
             f"{mean['auc']:.4f}{spread}",
             difference,
             interval,
@@ -136,7 +136,7 @@ def write_picture(lines: Sequence[Line], title: str, path: pathlib.Path) -> None
         axes.plot(100 * line.difference, place, "o", color=colour)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_yticks(range(len(shown)), [TITLES[line.row] for line in shown])
+    axes.set_yticks(range(len(shown)), [row_title(line.row) for line in shown])
     axes.set_xlabel("AUC difference to MEDN in points, with a 95 % bootstrap interval over users")
     axes.set_title(title, fontsize=10)
     figure.savefig(path, dpi=120)
@@ -154,7 +154,7 @@ def run(
 
     Args:
       settings: of the log and the models; data stages are those of `amen run` with the same settings.
-      rows: of `benchmarks.rows.ROWS`.
+      rows: see `benchmarks.rows.is_row`.
       seeds: of weights, dropout and order; the log and its split stay the same.
       console: for the person.
       output: folder of all that is kept; None takes `table2/` in the run's folder.
@@ -180,7 +180,7 @@ def run(
             results[row, seed] = result
             took = "   kept" if found else f"{time.monotonic() - begin:5.0f} s"
             auc = f"AUC test {result.figures['auc']:.4f}, eval {result.eval_auc:.4f}"
-            console.print(f"  {took}  seed {seed}  {TITLES[row]}: {auc}")
+            console.print(f"  {took}  seed {seed}  {row_title(row)}: {auc}")
     lines = summarise(results, rows, seeds, flat_labels(prepared.test), flat_users(prepared.test), replicates)
     title = f"{settings.name}: test {prepared.test.impressions:,} impressions, seeds: {len(seeds)}"
     print_table(lines, title, console)

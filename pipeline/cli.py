@@ -117,13 +117,16 @@ def table2(settings, preset, overrides, seeds, rows, output):
     log_file = Layout(chosen).logs / f"table2-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
     with quiet(log_file) as person:
         person.print(f"TensorFlow's own messages: {log_file}", markup=False)
-        from benchmarks.rows import ROWS
+        from benchmarks.rows import ROWS, is_row
         from benchmarks.table2 import run as run_table
 
         names = tuple(rows.split(",")) if rows else ROWS
-        unknown = [name for name in names if name not in ROWS]
+        unknown = [name for name in names if not is_row(name)]
         if unknown:
-            raise SettingsError(f"--rows: expected rows of {', '.join(ROWS)}, got {', '.join(unknown)}.")
+            raise SettingsError(
+                f"--rows: expected rows of {', '.join(ROWS)}, or ablations joined by + (no_nif+no_tsp), got "
+                f"{', '.join(unknown)}."
+            )
         run_table(chosen, names, range(1, seeds + 1), person, output)
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from amen_tf.config import Settings, SettingsError
-from pipeline.runners.beam import beam_arguments, collect_garbage_rarely, settle
+from pipeline.runners.beam import collect_garbage_rarely, settle
 from pipeline.runners.console import StageLines, quiet
 from pipeline.runners.layout import Layout, RunBusyError
 from pipeline.runners.prepare import prepare
@@ -63,27 +63,16 @@ def _run_beside(side: SideProcess | None, settings, layout, console: Console, li
     # What is wrong with the log is said before TensorFlow and TFX are imported, which takes seconds; and they are
     # imported here, once their noise goes to the log file.
     prepared = prepare(settings, layout)
-    from tfx.orchestration.metadata import sqlite_metadata_connection_config
-
     from amen_tf.features import FeatureContract
-    from pipeline.pipeline import STAGES, create_pipeline
+    from pipeline.pipeline import STAGES
     from pipeline.runners.local import run_stages
+    from pipeline.runners.local_pipeline import create_local_pipeline
     from pipeline.runners.summary import Summary, write_example_request
-    from schemas.loader import write_schema
 
     settle()
     contract = FeatureContract.from_settings(prepared.settings)
     lines.finished("log", time.monotonic() - begin, False, prepared.log)
-    pipeline = create_pipeline(
-        prepared.settings,
-        pipeline_root=str(layout.artifacts),
-        log=prepared.log,
-        schema_file=write_schema(contract, layout.schema),
-        push_folder=str(layout.push),
-        metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
-        beam_pipeline_args=beam_arguments(settings.run.beam_workers),
-        flow_folder=str(layout.flows),
-    )
+    pipeline = create_local_pipeline(prepared, layout)
     told = _Told(lines, layout)
     run_stages(pipeline, told, side, STAGES)
     write_example_request(told.results["example_gen"].outputs["examples"], contract, layout.example_request)

@@ -5,32 +5,8 @@ import pytest
 
 from amen_tf import metrics
 from amen_tf.ablations import ABLATIONS, ablated
-from amen_tf.config import Settings
-from amen_tf.windows import RequestTable
 from benchmarks import rows as module
-from benchmarks.prepared import Prepared
-from benchmarks.rows import ROWS, TITLES, Workshop, flat_labels, flat_users
-from tests.amen_tf import batches
-
-QUICK = {"epochs": 1, "batch_size": 8}
-CONTENT = {
-    "data": {"log": "log.csv"},
-    "model": {"moveline_length": 7, "flow_length": 3, "heads": 2, "dim": 8, "hidden_units": [16, 8], "dropout": 0.0},
-    "base": QUICK,
-    "generator": {**QUICK, "sampled_negatives": 5, "collapse_limit": 1.0},
-    "ctr": QUICK,
-}
-
-
-@pytest.fixture(scope="module")
-def prepared():
-    settings, spec = Settings.parse(CONTENT, "test"), batches.spec()
-    stage1, stage2, stopping, test = (
-        RequestTable.read([batches.batch(spec, rows=count, seed=seed)])
-        for seed, count in enumerate((24, 16, 10, 12), 1)
-    )
-    train = RequestTable.concatenated([stage1, stage2])
-    return Prepared(settings, spec, stage1, stage2, train, stopping, test)
+from benchmarks.rows import ROWS, TITLES, Workshop, flat_labels, flat_users, is_row, row_title
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +22,13 @@ def trained(prepared, folder):
 
 def test_every_row_has_a_title_and_every_ablation_is_a_row():
     assert set(TITLES) == set(ROWS) and set(ABLATIONS) < set(ROWS)
+
+
+def test_ablations_can_be_joined(prepared):
+    joined = ablated(prepared.settings, "no_nif+no_tsp")
+    assert not joined.ctr.use_flow and joined.ctr.tsp_weight == 0.0
+    assert is_row("no_nif+no_tsp") and is_row("din") and not is_row("no_nif+din") and not is_row("no_flow")
+    assert row_title("no_nif+no_tsp") == "w/o Next Interest Flow, TSP" and row_title("din") == "DIN"
 
 
 def test_ablations_change_one_part_and_nothing_else(prepared):

@@ -206,6 +206,7 @@ class ModelSettings(Section):
     item_std: float = pydantic.Field(0.02, ge=0)
     hidden_units: tuple[int, ...] = (128, 64)
     dropout: float = pydantic.Field(0.1, ge=0, lt=1)
+    item_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
     match_features: bool = True
 
     @pydantic.model_validator(mode="after")
@@ -251,6 +252,7 @@ class GeneratorSettings(TrainerSettings):
     diversity_weight: float = pydantic.Field(0.1, ge=0)
     velocity_weight: float = pydantic.Field(0.01, ge=0)
     next_item_weight: float = pydantic.Field(0.0, ge=0)
+    item_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
     sampled_negatives: int = pydantic.Field(256, ge=0)
     weight_init: bool = True
     collapse_limit: float = pydantic.Field(0.99, gt=0, le=1)

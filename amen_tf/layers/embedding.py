@@ -72,6 +72,8 @@ class ItemEmbedding(keras.layers.Layer):
       unseen: see `IdEmbedding`; for every field.
       id_std: standard deviation for `item_id`, where most ids are seen a few times only and keep the noise that they
         start with; None takes `std`.
+      hidden: how often `item_id` is left out in training (DropoutNet, Volkovs et al. 2017): the model learns what an
+        item's category and features say, which is all that it has for new items, and cannot know users by their items.
     """
 
     def __init__(
@@ -82,23 +84,31 @@ class ItemEmbedding(keras.layers.Layer):
         seed: int,
         unseen: int = 0,
         id_std: float | None = None,
+        hidden: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
         self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, unseen
-        self.id_std = std if id_std is None else id_std
+        self.id_std, self.hidden = std if id_std is None else id_std, hidden
         self.tables = {
             field: IdEmbedding(size, dim, self.id_std if field == ITEM_ID else std, seed + i, unseen, name=field)
             for i, (field, size) in enumerate(sizes.items())
         }
 
-    def call(self, ids: Mapping[str, tf.Tensor]):
+        # Of ones, so that an id that is there is what it is in serving, neither hidden nor scaled up.
+        self.drop = keras.layers.Dropout(hidden, seed=seed + 900, dtype=tf.float32)
+
+    def call(self, ids: Mapping[str, tf.Tensor], training=None):
         """ids: field -> `[...]` int64, all of one shape -> `[..., d]` float32."""
-        return tf.add_n([table(ids[field]) for field, table in self.tables.items()])
+        vectors = {field: table(ids[field]) for field, table in self.tables.items()}
+        if training and self.hidden:
+            there = self.drop(tf.ones_like(ids[ITEM_ID], tf.float32), training=True) > 0
+            vectors[ITEM_ID] *= tf.cast(there, vectors[ITEM_ID].dtype)[..., tf.newaxis]
+        return tf.add_n(list(vectors.values()))
 
     def get_config(self):
         config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
-        return {**super().get_config(), **config, "id_std": self.id_std}
+        return {**super().get_config(), **config, "id_std": self.id_std, "hidden": self.hidden}
 
 
 class EventEmbedding(keras.layers.Layer):
@@ -132,9 +142,9 @@ class EventEmbedding(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, events: Mapping[str, tf.Tensor]):
+    def call(self, events: Mapping[str, tf.Tensor], training=None):
         """events: field -> `[B, L]` int64 -> `[B, L, d]` float32, zero at padding."""
-        vectors = self.items({field: events[field] for field in self.items.sizes})
+        vectors = self.items({field: events[field] for field in self.items.sizes}, training=training)
         vectors += self.scene(events[SCENE]) + self.behavior(events[BEHAVIOR]) + self.age(events[AGE]) + self.position
         return vectors * tf.cast(event_mask(events), vectors.dtype)[..., tf.newaxis]
 

@@ -19,14 +19,19 @@ def with_prefix(features: Mapping[str, tf.Tensor], prefix: str, fields: tuple[st
 
 
 class InterestEncoder(keras.layers.Layer):
-    """Item and event embeddings, the part that Θ_base, G_φ and F_θ have in common and initialise one another from."""
+    """Item and event embeddings, the part that Θ_base, G_φ and F_θ have in common and initialise one another from.
 
-    def __init__(self, spec: ModelSpec, **kwargs):
+    Args:
+      spec: features, sizes and shapes.
+      hidden: how often an item's id is left out in training, see `ItemEmbedding`.
+    """
+
+    def __init__(self, spec: ModelSpec, hidden: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         std, seed = spec.shape.embedding_std, spec.seed
         self.contract = spec.contract
         self.items = ItemEmbedding(
-            spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, id_std=spec.shape.item_std, name="items"
+            spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, spec.shape.item_std, hidden, name="items"
         )
         self.events = EventEmbedding(
             self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes
@@ -40,9 +45,9 @@ class InterestEncoder(keras.layers.Layer):
         """field -> `[B, N]` ids of the candidate items."""
         return with_prefix(features, CANDIDATE, self.contract.item_fields)
 
-    def call(self, features):
+    def call(self, features, training=None):
         """features -> events `[B, L, d]` float32."""
-        return self.events(self.moveline(features))
+        return self.events(self.moveline(features), training=training)
 
 
 class SideEmbedding(keras.layers.Layer):

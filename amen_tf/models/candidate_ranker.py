@@ -48,7 +48,7 @@ class CandidateRanker(RankingModel):
         self.spec = spec
         shape = spec.shape
         matched = spec.contract.item_fields[:2] if shape.match_features else ()
-        self.encoder = InterestEncoder(spec, name="encoder")
+        self.encoder = InterestEncoder(spec, shape.item_dropout, name="encoder")
         self.match = MatchFeatures(matched, name="match")
         self.matched = None
         if matched:
@@ -63,11 +63,11 @@ class CandidateRanker(RankingModel):
         """What the model reads from the moveline: tensors `[B, N, .]` and tensors `[B, .]`."""
         raise NotImplementedError
 
-    def encode(self, features: Mapping[str, tf.Tensor]) -> Encoded:
+    def encode(self, features: Mapping[str, tf.Tensor], training=None) -> Encoded:
         """Looks everything up once."""
         moveline, candidates = self.encoder.moveline(features), self.encoder.candidates(features)
-        targets = self.encoder.items(candidates)
-        return Encoded(moveline, candidates, self.encoder(features), targets, event_mask(moveline))
+        targets, events = self.encoder.items(candidates, training=training), self.encoder(features, training=training)
+        return Encoded(moveline, candidates, events, targets, event_mask(moveline))
 
     def merge_inputs(self, features, encoded: Encoded) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
         """Inputs of the merge MLP, by candidate `[B, N, .]` and by request `[B, .]`."""
@@ -83,7 +83,7 @@ class CandidateRanker(RankingModel):
 
     def call(self, features, training=None):
         """features (see `amen_tf.features`) -> logits `[B, N]` float32."""
-        return self.merged(*self.merge_inputs(features, self.encode(features)), training)
+        return self.merged(*self.merge_inputs(features, self.encode(features, training)), training)
 
     def merged(self, per_candidate: list[tf.Tensor], per_request: list[tf.Tensor], training) -> tf.Tensor:
         """Inputs of the merge MLP -> its logits `[B, N]` float32."""

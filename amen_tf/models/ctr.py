@@ -88,7 +88,7 @@ class CtrModel(BaseModel):
 
     def score(self, features, training=None, with_diff: bool = False) -> Scores:
         """Scores candidates and, with `with_diff`, the diff samples from the same encoding of the moveline."""
-        encoded = self.encode(features)
+        encoded = self.encode(features, training)
         per_candidate, per_request = self.merge_inputs(features, encoded)
         targets, events, mask = encoded.targets, encoded.events, encoded.mask
         if self.settings.use_flow:
@@ -108,7 +108,9 @@ class CtrModel(BaseModel):
         count = tf.shape(targets)[1]
         candidate_mask = tf.repeat(mask[:, tf.newaxis, :], count, axis=1)
         calibration = self.calibration(
-            tf.concat([targets, self.encoder.items(diff)], 1), events, tf.concat([candidate_mask, diff_mask], 1)
+            tf.concat([targets, self.encoder.items(diff, training=training)], 1),
+            events,
+            tf.concat([candidate_mask, diff_mask], 1),
         )
         return Scores(main, calibration[:, :count], calibration[:, count:])
 

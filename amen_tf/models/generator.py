@@ -128,7 +128,7 @@ class Generator(keras.Model):
         super().__init__(**kwargs)
         self.spec, self.settings, self.catalogue = spec, settings, catalogue
         shape = spec.shape
-        self.encoder = InterestEncoder(spec, name="encoder")
+        self.encoder = InterestEncoder(spec, settings.item_dropout, name="encoder")
         self.tokens = FlowTokens(shape.flow_length, shape.dim, shape.embedding_std, spec.seed + 3500, name="tokens")
         self.decoder = InterestFlowDecoder(
             settings.layers, shape.heads, shape.dim, shape.dropout, spec.seed + 3000, settings.readout, name="decoder"
@@ -145,15 +145,16 @@ class Generator(keras.Model):
         """features, of which the moveline is read -> F̂ `[B, T, d]`, decoded step by step."""
         return self.generate(features).states
 
-    def item_vectors(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def item_vectors(self, items: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """field -> ids `[...]` -> unit vectors `[..., d]`: e as the flow knows it (zero for id 0 throughout)."""
-        return tf.nn.l2_normalize(tf.cast(self.encoder.items(items), tf.float32), -1, epsilon=1e-12)
+        vectors = self.encoder.items(items, training=training)
+        return tf.nn.l2_normalize(tf.cast(vectors, tf.float32), -1, epsilon=1e-12)
 
     def generate(self, features) -> Flow:
         """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed."""
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training=False).flow
-        events, real = self._prompt(features)
+        events, real = self._prompt(features, training=False)
         start = self.tokens(tf.zeros_like(events[:, :0]))
         heads, caches = self.decoder(tf.concat([events, start], 1), causal_mask(_more(real, 1)), training=False)
         previous, states = heads[:, -2], [heads[:, -1:]]
@@ -173,12 +174,12 @@ class Generator(keras.Model):
         """
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training)
-        events, real = self._prompt(features)
+        events, real = self._prompt(features, training)
         tokens = self.tokens(tf.cast(items[:, :-1], events.dtype))
         return self._decoded(events, tokens, causal_mask(_more(real, self.spec.shape.flow_length)), real, training)
 
     def _in_parallel(self, features, training: bool) -> Decoded:
-        events, real = self._prompt(features)
+        events, real = self._prompt(features, training)
         length = self.spec.shape.flow_length
         tokens = self.tokens(tf.zeros_like(events[:, :1]) * tf.ones((1, length - 1, 1), events.dtype))
         return self._decoded(events, tokens, parallel_mask(real, length), real, training)
@@ -189,8 +190,8 @@ class Generator(keras.Model):
         flow = self._flow(heads[:, length:], heads[:, length - 1], real)
         return Decoded(flow, concat_heads(heads[:, :length]))
 
-    def _prompt(self, features):
-        return self.encoder(features), event_mask(self.encoder.moveline(features))
+    def _prompt(self, features, training: bool):
+        return self.encoder(features, training=training), event_mask(self.encoder.moveline(features))
 
     def _flow(self, heads, previous, real) -> Flow:
         seen = tf.reduce_any(real, 1)[:, tf.newaxis]
@@ -202,10 +203,10 @@ class Generator(keras.Model):
         """Every term of Eq. (6) and the share of states whose own item scores highest in its pool (`accuracy`)."""
         future = with_prefix(features, FUTURE, self.spec.contract.item_fields)
         mask = future[ITEM_ID] != PAD_ID
-        items = self.item_vectors(future)
+        items = self.item_vectors(future, training)
         decoded = self.teacher_forced(features, items, training)
         flow = decoded.flow
-        pool = self._pool(items, future[ITEM_ID], features[USER_KEY], seed)
+        pool = self._pool(items, future[ITEM_ID], features[USER_KEY], seed, training)
         positive, negatives, negative_mask = self._window_scores(flow.states, items, future[ITEM_ID], pool)
         generative = losses.info_nce(positive, negatives, negative_mask, mask)
         diversity = losses.diversity_loss(flow.heads, mask)
@@ -217,11 +218,11 @@ class Generator(keras.Model):
         accuracy = losses.share(tf.reduce_sum(hits), tf.reduce_sum(tf.cast(mask, tf.float32)))
         terms = {"info_nce": generative, "diversity": diversity, "velocity": velocity, "accuracy": accuracy}
         if settings.next_item_weight:
-            terms["next_item"] = self._next_item(features, decoded.events, pool)
+            terms["next_item"] = self._next_item(features, decoded.events, pool, training)
             loss += settings.next_item_weight * terms["next_item"]
         return {"loss": loss, **terms}
 
-    def _next_item(self, features, states, pool: Pool) -> tf.Tensor:
+    def _next_item(self, features, states, pool: Pool, training: bool) -> tf.Tensor:
         """The state at every event against the item of the next event, as SASRec and HSTU are trained.
 
         The last event is left out: what comes after it is the future, which the start token answers for. The negatives
@@ -230,15 +231,15 @@ class Generator(keras.Model):
         following = with_prefix(features, MOVELINE, self.spec.contract.item_fields)
         following = {field: ids[:, 1:] for field, ids in following.items()}
         mask = event_mask(self.encoder.moveline(features))[:, :-1] & (following[ITEM_ID] != PAD_ID)
-        vectors = self.item_vectors(following)
+        vectors = self.item_vectors(following, training)
         positive, negatives, usable = self._event_scores(states[:, :-1], vectors, following[ITEM_ID], pool)
         return losses.info_nce_mean(positive, negatives, usable, mask)
 
-    def _pool(self, items, ids, users, seed) -> Pool:
+    def _pool(self, items, ids, users, seed, training: bool) -> Pool:
         """The pool of this batch, over all replicas that train together: the batch is the global one."""
         sample = self.catalogue.sample(self.settings.sampled_negatives, seed)
         in_batch = (gather_replicas(x) for x in (items, ids, users))
-        return Pool(*in_batch, users, self.item_vectors(sample), sample[ITEM_ID])
+        return Pool(*in_batch, users, self.item_vectors(sample, training), sample[ITEM_ID])
 
     def _corrected(self, similarity, ids, pool: Pool):
         """sim / τ with the log-Q correction for items `ids`, broadcastable to `similarity`."""

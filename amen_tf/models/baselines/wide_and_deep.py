@@ -34,7 +34,7 @@ class WideAndDeep(CandidateRanker):
 
     def call(self, features, training=None):
         """features (see `amen_tf.features`) -> logits `[B, N]` float32."""
-        encoded = self.encode(features)
+        encoded = self.encode(features, training)
         deep = self.merged(*self.merge_inputs(features, encoded), training)
         linear = [tf.cast(table(features[CANDIDATE + field])[..., 0], tf.float32) for field, table in self.wide.items()]
         crossed = self.crossed(self.match(encoded.candidates, encoded.moveline))[..., 0]

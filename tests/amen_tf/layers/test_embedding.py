@@ -57,6 +57,23 @@ def test_item_is_the_sum_of_its_fields():
     assert (vectors[2] == 0).all()
 
 
+def test_hidden_ids_leave_category_and_features_and_the_others_as_they_are():
+    layer = ItemEmbedding(SIZES, D, 0.3, seed=1, hidden=0.25)
+    item = {
+        field: tf.fill((40, 50), tf.constant(value, tf.int64)) for field, value in zip(SIZES, (4, 2, 3), strict=True)
+    }
+    whole, trained = layer(item).numpy()[0, 0], layer(item, training=True).numpy()
+    rest = whole - layer.tables["item_id"].table.numpy()[4]
+    hidden = np.isclose(trained, rest, atol=1e-6).all(-1)
+    # Of 2,000 ids a quarter, give or take four standard deviations.
+    assert abs(hidden.mean() - 0.25) < 4 * (0.25 * 0.75 / 2000) ** 0.5
+    np.testing.assert_allclose(trained[~hidden], np.broadcast_to(whole, trained[~hidden].shape), atol=1e-6)
+    np.testing.assert_array_equal(layer(item, training=False), np.broadcast_to(whole, trained.shape))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(item, training=True))
+    assert np.isfinite(tf.convert_to_tensor(tape.gradient(loss, layer.tables["item_id"].table))).all()
+
+
 def test_fields_have_tables_of_different_noise():
     layer = ItemEmbedding({"item_id": 9, "category_id": 9}, D, 0.3, seed=1)
     layer({"item_id": ids([1]), "category_id": ids([1])})

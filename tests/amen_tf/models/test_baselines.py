@@ -71,3 +71,13 @@ def test_match_features_can_be_left_out(name, features):
     # Four numbers and a vector of 8 for each of item and category.
     difference = full.merge.candidate_input.kernel.shape[0] - model.merge.candidate_input.kernel.shape[0]
     assert difference == 2 * (4 + 8)
+
+
+@pytest.mark.parametrize("name", RANKERS)
+def test_item_dropout_hides_ids_in_training_alone(name, spec, features):
+    hiding = make_ranker(name, batches.spec(item_dropout=0.9, dropout=0.0, embedding_std=0.5, item_std=0.5))
+    plain = make_ranker(name, batches.spec(dropout=0.0, embedding_std=0.5, item_std=0.5))
+    plain(features), hiding(features)
+    close(hiding(features), plain(features))
+    difference = np.abs(hiding(features, training=True) - plain(features, training=True))
+    assert difference.max() > 1e-3

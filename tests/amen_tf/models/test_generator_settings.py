@@ -30,6 +30,16 @@ def close(left, right, tolerance=1e-5):
     np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
 
 
+def test_item_dropout_hides_ids_in_training_alone(spec, features):
+    plain, hiding = make(spec, features), make(spec, features, item_dropout=0.9)
+    future = with_prefix(features, FUTURE, spec.contract.item_fields)
+    close(hiding(features), plain(features))
+    close(hiding.item_vectors(future), plain.item_vectors(future))
+    assert np.abs(hiding.item_vectors(future, training=True) - plain.item_vectors(future, training=True)).max() > 0.01
+    terms = [float(hiding.compute_losses(features, training, SEED)["info_nce"]) for training in (False, False, True)]
+    assert terms[0] == terms[1] != terms[2] and np.isfinite(terms[2])
+
+
 def test_parallel_mask_by_hand():
     # One padded event, one real, two slots: slots read the real event and themselves, no event reads a slot.
     expected = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [0, 1, 0, 1]]

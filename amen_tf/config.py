@@ -270,7 +270,7 @@ class CtrSettings(TrainerSettings):
 
     window: Literal["stage2", "train"] = "stage2"
 
-    tsp_weight: float = pydantic.Field(0.1, ge=0)
+    tsp_weight: float = pydantic.Field(0.01, ge=0)
     use_flow: bool = True
     use_alignment: bool = True
     flow_similarity: bool = False

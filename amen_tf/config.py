@@ -240,7 +240,8 @@ class GeneratorSettings(TrainerSettings):
 
     `decoder`: `autoregressive` feeds every state (in training the true item) back before the next; `parallel` decodes
     all T states from the moveline alone, in one pass. `readout`: what Eq. 2 calls the heads' outputs.
-    `next_item_weight` adds the loss of predicting the next item at every event of the moveline (as SASRec and HSTU do).
+    `next_item_weight` adds the loss of predicting the next item at every event of the moveline (as SASRec and HSTU do);
+    `item_dropout` hides item ids in training, see `amen_tf.layers.embedding.ItemEmbedding`.
     A generator whose mean cosine between flows, between heads or between items reaches `collapse_limit` fails the run.
     `rank_requests` of the eval split are ranked against the whole catalogue (HR@10, NDCG@10) after every epoch.
     """
@@ -248,11 +249,11 @@ class GeneratorSettings(TrainerSettings):
     layers: int = pydantic.Field(2, ge=1)
     decoder: Literal["autoregressive", "parallel"] = "autoregressive"
     readout: Literal["heads", "projection", "ffn"] = "heads"
-    temperature: float = pydantic.Field(0.1, gt=0)
+    temperature: float = pydantic.Field(0.2, gt=0)
     diversity_weight: float = pydantic.Field(0.1, ge=0)
     velocity_weight: float = pydantic.Field(0.01, ge=0)
-    next_item_weight: float = pydantic.Field(0.0, ge=0)
-    item_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
+    next_item_weight: float = pydantic.Field(1.0, ge=0)
+    item_dropout: float = pydantic.Field(0.6, ge=0, lt=1)
     sampled_negatives: int = pydantic.Field(256, ge=0)
     weight_init: bool = True
     collapse_limit: float = pydantic.Field(0.99, gt=0, le=1)

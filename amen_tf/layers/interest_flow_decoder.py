@@ -18,16 +18,18 @@ class CausalAttention(keras.layers.Layer):
       heads: H.
       dim: d, a multiple of H.
       seed: seed of the first kernel.
+      copies: values start as the positions' own vectors, and not as a random projection of them.
     """
 
-    def __init__(self, heads: int, dim: int, seed: int, **kwargs):
+    def __init__(self, heads: int, dim: int, seed: int, copies: bool = False, **kwargs):
         super().__init__(**kwargs)
-        self.heads, self.dim, self.seed = heads, dim, seed
+        self.heads, self.dim, self.seed, self.copies = heads, dim, seed, copies
+        first = [keras.initializers.GlorotUniform(seed=seed + i) for i in range(3)]
+        if copies:
+            first[2] = keras.initializers.Identity()
         self.query, self.key, self.value = (
-            keras.layers.Dense(
-                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
-            )
-            for i, name in enumerate(("query", "key", "value"))
+            keras.layers.Dense(dim, use_bias=False, kernel_initializer=kernel, name=name)
+            for name, kernel in zip(("query", "key", "value"), first, strict=True)
         )
 
     def call(self, x, mask, cache: Cache | None = None):
@@ -84,7 +86,8 @@ class InterestFlowDecoder(keras.layers.Layer):
     Eq. (2): f̂_t = Concat(h_1, ..., h_H). Three readings of "the output of each head":
 
     - `heads`: the raw outputs of the last layer's attention, with no output projection, residual or feed-forward after
-      them. This is Eq. (2) as it is written, and the default.
+      them. This is Eq. (2) as it is written, and the default. Its values start as the events' own vectors, so that a
+      state begins as a mean of what was done, in the space of the items that it is compared with.
     - `projection`: an output projection mixes the heads; h_i is the i-th of H equal parts of its result.
     - `ffn`: the last layer is a whole block with residuals and a feed-forward layer, and a norm; h_i as above.
 
@@ -112,7 +115,7 @@ class InterestFlowDecoder(keras.layers.Layer):
         self.blocks = [DecoderBlock(heads, dim, dropout, seed + 10 * i, name=f"block_{i}") for i in range(whole)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
         if readout != "ffn":
-            self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
+            self.last = CausalAttention(heads, dim, seed + 10 * layers, copies=readout == "heads", name="last")
         if readout == "projection":
             initializer = keras.initializers.GlorotUniform(seed=seed + 10 * layers + 3)
             self.projection = keras.layers.Dense(dim, kernel_initializer=initializer, name="projection")

@@ -48,7 +48,7 @@ def wide_and_deep(spec, features):
 
 @pytest.fixture(scope="session")
 def generator(spec, features):
-    settings = GeneratorSettings(sampled_negatives=5)
+    settings = GeneratorSettings(sampled_negatives=5, next_item_weight=0.0, item_dropout=0.0)
     return built(Generator(spec, settings, batches.catalogue(spec)), features)
 
 

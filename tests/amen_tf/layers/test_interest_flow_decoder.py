@@ -77,6 +77,19 @@ def test_attention_equals_numpy(tokens):
                 np.testing.assert_allclose(heads[b, s, h], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_raw_heads_begin_as_means_of_what_they_read(tokens):
+    copying = CausalAttention(H, D, seed=3, copies=True)
+    mask = causal_mask(tf.ones((B, S), tf.bool))
+    heads = heads_last(copying(tokens, mask)[0]).numpy().reshape(B, S, D)
+    # The first position reads itself alone, the others lie between those that they read.
+    np.testing.assert_allclose(heads[:, 0], tokens[:, 0], rtol=1e-6)
+    for s in range(S):
+        read = tokens.numpy()[:, : s + 1]
+        assert (heads[:, s] <= read.max(1) + 1e-6).all() and (heads[:, s] >= read.min(1) - 1e-6).all()
+    made = {readout: InterestFlowDecoder(2, H, D, 0.0, 3, readout) for readout in ("heads", "projection")}
+    assert made["heads"].last.copies and not made["projection"].last.copies
+
+
 def test_a_later_token_changes_no_earlier_state(decoder, tokens):
     mask = causal_mask(tf.ones((B, S), tf.bool))
     before = decoder(tokens, mask)[0].numpy()

@@ -21,7 +21,8 @@ SEED = tf.constant([5, 0], tf.int64)
 
 def make(spec, features, catalogue=None, **settings):
     """A generator with noise in every weight, and the sharpest of temperatures that still leaves all terms visible."""
-    model = Generator(spec, GeneratorSettings(temperature=0.5, **settings), catalogue or batches.catalogue(spec))
+    options = {"temperature": 0.5, "next_item_weight": 0.0, "item_dropout": 0.0, **settings}
+    model = Generator(spec, GeneratorSettings(**options), catalogue or batches.catalogue(spec))
     model(features)
     randomise(model)
     return model

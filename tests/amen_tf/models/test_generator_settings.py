@@ -19,7 +19,7 @@ SEED = tf.constant([5, 0], tf.int64)
 
 
 def make(spec, features, **settings):
-    options = {"temperature": 0.5, "sampled_negatives": 5, **settings}
+    options = {"temperature": 0.5, "sampled_negatives": 5, "next_item_weight": 0.0, "item_dropout": 0.0, **settings}
     model = Generator(spec, GeneratorSettings(**options), batches.catalogue(spec))
     model(features)
     randomise(model)

@@ -7,7 +7,17 @@ import numpy as np
 import tensorflow as tf
 
 from amen_tf import metrics
-from amen_tf.features import BEHAVIOR, CANDIDATE, CANDIDATE_MASK, FUTURE, ITEM_ID, LABEL, MOVELINE, PAD_ID
+from amen_tf.features import (
+    BEHAVIOR,
+    CANDIDATE,
+    CANDIDATE_MASK,
+    FUTURE,
+    ITEM_ID,
+    LABEL,
+    MOVELINE,
+    PAD_ID,
+    is_of_candidates,
+)
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 from amen_tf.models.negatives import Catalogue
@@ -70,7 +80,15 @@ class Diagnosis:
     def __init__(self, generator: Generator, catalogue: Catalogue):
         self.generator, self.catalogue = generator, catalogue
         self._vectors = tf.function(generator.item_vectors, autograph=False, reduce_retracing=True)
-        self._answers = tf.function(self._answer, autograph=False, reduce_retracing=True)
+        self._answers = None
+
+    def _traced(self, features):
+        """`_answer` as a graph for any number of requests and candidates: every other shape would be traced anew."""
+        specs = {
+            name: tf.TensorSpec((None, None) if is_of_candidates(name) else (None, *column.shape[1:]), column.dtype)
+            for name, column in features.items()
+        }
+        return tf.function(self._answer, autograph=False, input_signature=[specs])
 
     def _answer(self, features):
         fields = self.generator.spec.contract.item_fields
@@ -101,6 +119,7 @@ class Diagnosis:
         """
         parts, left = [], limit
         for features in batches:
+            self._answers = self._answers or self._traced(features)
             parts.append(self._answers({name: column[:left] for name, column in features.items()}))
             left -= len(parts[-1].seen)
             if left <= 0:

@@ -29,6 +29,11 @@ Kind = Literal["string", "int", "float"]
 Owner = Literal["user", "item", "candidate", "context"]
 
 
+def is_of_candidates(column: str) -> bool:
+    """Whether a transformed column has a value for each candidate, `[B, N]`."""
+    return column == LABEL or column.startswith(CANDIDATE)
+
+
 @dataclasses.dataclass(frozen=True)
 class Feature:
     """A declared column: its owner, whether its values are categories or numbers, and its quantile buckets."""

@@ -11,7 +11,17 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
-from amen_tf.features import BEHAVIOR, CANDIDATE, CANDIDATE_MASK, CATEGORY_ID, ITEM_ID, LABEL, MOVELINE, PAD_ID
+from amen_tf.features import (
+    BEHAVIOR,
+    CANDIDATE,
+    CANDIDATE_MASK,
+    CATEGORY_ID,
+    ITEM_ID,
+    LABEL,
+    MOVELINE,
+    PAD_ID,
+    is_of_candidates,
+)
 from amen_tf.models.ctr import CtrModel
 
 
@@ -53,7 +63,7 @@ def choose_probe(features: Mapping[str, tf.Tensor], targets: int = 8) -> Probe:
     rows, places = (np.array(x) for x in zip(*chosen, strict=True))
     probe = {}
     for name, column in columns.items():
-        wide = name.startswith(CANDIDATE) or name == LABEL
+        wide = is_of_candidates(name)
         probe[name] = tf.constant(column[rows, places][np.newaxis] if wide else column[row : row + 1])
     clicked = (rows == row) & (label[rows, places] > 0.5)
     return Probe(probe, clicked)

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from amen_tf.features import CANDIDATE, CANDIDATE_MASK, LABEL, USER_KEY
+from amen_tf.features import CANDIDATE_MASK, LABEL, USER_KEY, is_of_candidates
 from amen_tf.flows import FlowFile
 from amen_tf.input import count_examples, example_files, requests
 
@@ -91,7 +91,7 @@ def _stacked(*batches: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
 
     def column(name):
         values = [batch[name] for batch in batches]
-        if name.startswith(CANDIDATE) or name == LABEL:
+        if is_of_candidates(name):
             values = [tf.pad(v, ((0, 0), (0, width - tf.shape(v)[1]))) for v in values]
         return tf.concat(values, 0)
 
@@ -150,7 +150,7 @@ class RequestTable:
         columns = {}
         for name, first in parts[0].items():
             values = [part[name] for part in parts]
-            if name.startswith(CANDIDATE) or name == LABEL:
+            if is_of_candidates(name):
                 values = [np.pad(v, ((0, 0), (0, width - v.shape[1]))) for v in values]
             narrow = np.int32 if first.dtype == np.int64 and name != USER_KEY else first.dtype
             columns[name] = np.concatenate(values).astype(narrow)
@@ -172,7 +172,7 @@ class RequestTable:
         width = max(table.columns[LABEL].shape[1] for table in tables)
 
         def widened(name, values):
-            wide = name.startswith(CANDIDATE) or name == LABEL
+            wide = is_of_candidates(name)
             return np.pad(values, ((0, 0), (0, width - values.shape[1]))) if wide else values
 
         names = tables[0].columns

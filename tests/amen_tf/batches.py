@@ -22,6 +22,7 @@ from amen_tf.features import (
     USER_KEY,
     Feature,
     FeatureContract,
+    is_of_candidates,
 )
 from amen_tf.models.negatives import Catalogue
 from amen_tf.spec import ModelSpec
@@ -92,14 +93,9 @@ def catalogue(spec: ModelSpec, seed: int = 0) -> Catalogue:
     return Catalogue(fields, rng.dirichlet(np.ones(count + 1)).astype(np.float32))
 
 
-def is_candidate_column(name: str) -> bool:
-    """Whether a column holds one value for each candidate: `[B, N]`."""
-    return name == LABEL or name.startswith(CANDIDATE)
-
-
 def pick(features: dict[str, tf.Tensor], places: list[int]) -> dict[str, tf.Tensor]:
     """The same requests with the candidates at `places`, in that order."""
-    return {n: tf.gather(c, places, axis=1) if is_candidate_column(n) else c for n, c in features.items()}
+    return {n: tf.gather(c, places, axis=1) if is_of_candidates(n) else c for n, c in features.items()}
 
 
 def rows(features: dict[str, tf.Tensor], numbers: list[int]) -> dict[str, tf.Tensor]:
@@ -114,7 +110,7 @@ def garble(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     for name, column in features.items():
         if name.startswith(MOVELINE) and name != MOVELINE + BEHAVIOR:
             result[name] = tf.where(event, column, tf.ones_like(column))
-        elif is_candidate_column(name) and name != CANDIDATE_MASK:
+        elif is_of_candidates(name) and name != CANDIDATE_MASK:
             result[name] = tf.where(candidate, column, tf.ones_like(column))
     return result
 
@@ -148,7 +144,7 @@ def write_examples(path: str, features: dict[str, tf.Tensor]) -> None:
         for row in range(len(mask)):
             example = tf.train.Example()
             for name, column in columns.items():
-                values = column[row][mask[row]] if is_candidate_column(name) else column[row]
+                values = column[row][mask[row]] if is_of_candidates(name) else column[row]
                 example.features.feature[name].int64_list.value.extend(np.ravel(values).astype(np.int64))
             writer.write(example.SerializeToString())
 

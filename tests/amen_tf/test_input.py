@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, LABEL, USER_KEY, VELOCITY
+from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, LABEL, USER_KEY, VELOCITY, is_of_candidates
 from amen_tf.flows import FlowFile
 from amen_tf.input import count_examples, densify, example_files, requests
 from tests.amen_tf import batches
@@ -84,7 +84,7 @@ def test_requests_come_in_the_order_of_the_files_and_as_written(read, written):
         width = batch[CANDIDATE_MASK].shape[1]
         for name, column in batch.items():
             expected = features[name].numpy()[start : start + 8]
-            if batches.is_candidate_column(name) or name == CANDIDATE_MASK:
+            if is_of_candidates(name) or name == CANDIDATE_MASK:
                 assert not expected[:, width:].any()
                 expected = expected[:, :width]
             np.testing.assert_array_equal(column, expected, name)

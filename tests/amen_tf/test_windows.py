@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.config import CtrSettings
-from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, USER_KEY, VELOCITY
+from amen_tf.features import CANDIDATE_MASK, DIVERSITY, FLOW, USER_KEY, VELOCITY, is_of_candidates
 from amen_tf.flows import FlowStore, fingerprint
 from amen_tf.models.ctr import CtrModel
 from amen_tf.windows import ExampleFiles, JoinedWindow, RequestTable
@@ -70,7 +70,7 @@ def test_saving_loading_and_joining(table, tmp_path):
     table.save(tmp_path / "table.npz")
     again = RequestTable.load(tmp_path / "table.npz")
     assert again.key == table.key
-    narrow = RequestTable({n: c[:4, :2] if batches.is_candidate_column(n) else c[:4] for n, c in table.columns.items()})
+    narrow = RequestTable({n: c[:4, :2] if is_of_candidates(n) else c[:4] for n, c in table.columns.items()})
     both = RequestTable.concatenated([narrow, table])
     assert both.size == 4 + ROWS and both.columns[CANDIDATE_MASK].shape == (4 + ROWS, 5)
     assert not both.columns[CANDIDATE_MASK][:4, 2:].any()

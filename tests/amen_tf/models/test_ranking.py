@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.features import CANDIDATE_MASK, LABEL
+from amen_tf.features import CANDIDATE_MASK, LABEL, is_of_candidates
 from tests.amen_tf import batches
 
 ROWS, N = 6, 4
@@ -44,7 +44,7 @@ def test_padded_events_and_candidates_change_nothing(model, logits, features):
 
 def test_more_padded_candidates_change_nothing(model, logits, features):
     wider = {
-        name: tf.pad(column, ((0, 0), (0, 3))) if batches.is_candidate_column(name) else column
+        name: tf.pad(column, ((0, 0), (0, 3))) if is_of_candidates(name) else column
         for name, column in features.items()
     }
     close(model(wider)[:, :N], logits)

@@ -97,7 +97,7 @@ def _figure_3(workshop, seed: int, person: Console) -> None:
     write_png(calibration_density(variants), workshop.folder / "figure_3.png")
     table = Table(title="c_tsp on the test split", title_justify="left")
     for column in ("model", "mean, clicked", "mean, unclicked", "standard deviation", "its AUC alone"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
     figures = {}
     for title, scores in variants.items():
         clicked, unclicked = scores.score[scores.clicked], scores.score[~scores.clicked]
@@ -105,7 +105,7 @@ def _figure_3(workshop, seed: int, person: Console) -> None:
         names = ("mean_clicked", "mean_unclicked", "deviation", "auc")
         figures[title] = dict(zip(names, map(float, values), strict=True))
         table.add_row(title, *(f"{value:.4f}" for value in values))
-    person.print(table)
+    Console(file=person.file, width=120, highlight=False).print(table)
     (workshop.folder / "figure_3.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

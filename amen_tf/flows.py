@@ -1,10 +1,12 @@
 """The frozen generator's outputs, computed once for a window of requests and kept on disk."""
 
+import contextlib
 import hashlib
 import math
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -31,14 +33,11 @@ class FlowFile:
     def write(self, generator: Callable, batches: tf.data.Dataset) -> None:
         """Computes and writes the rows for `batches`, which must come unshuffled."""
         compute = tf.function(generator, autograph=False, reduce_retracing=True)
-        # Under its name only when it is whole: a run that is killed here must not leave half of it behind.
-        partial = f"{self.path}.{os.getpid()}.partial"
-        with open(partial, "wb") as file:
+        with self._being_written() as file:
             for features in batches:
                 outputs = compute(features)
                 rows = [tf.reshape(outputs[name], (tf.shape(outputs[name])[0], -1)) for name in self.shapes]
                 file.write(tf.concat(rows, 1).numpy().astype("<f4").tobytes())
-        os.replace(partial, self.path)
 
     @property
     def row_bytes(self) -> int:
@@ -55,9 +54,15 @@ class FlowFile:
 
     def write_absent(self, size: int) -> None:
         """Writes `size` rows of zeros, which say that a request has no flow: a state has unit length."""
+        with self._being_written() as file:
+            file.truncate(size * self.row_bytes)
+
+    @contextlib.contextmanager
+    def _being_written(self) -> Iterator[BinaryIO]:
+        """The file, under its name only when it is whole: a run that is killed must not leave half of it behind."""
         partial = f"{self.path}.{os.getpid()}.partial"
         with open(partial, "wb") as file:
-            file.truncate(size * self.row_bytes)
+            yield file
         os.replace(partial, self.path)
 
     def decode(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -198,11 +198,16 @@ class RequestTable:
             digest.update(column.data)
         return digest.hexdigest()[:16]
 
+    @functools.cached_property
+    def _tensors(self) -> dict[str, tf.Tensor]:
+        """The columns for TensorFlow: one copy, however many passes of however many kinds there are."""
+        return {name: tf.constant(column) for name, column in self.columns.items()}
+
     def batches(
         self, batch_size: int, shuffle_seed: int | None = None, flows: FlowFile | None = None
     ) -> tf.data.Dataset:
         """See `Window`."""
-        columns = {name: tf.constant(column) for name, column in self.columns.items()}
+        columns = self._tensors
         kept = None if flows is None else tf.constant(flows.array())
         places = tf.data.Dataset.range(self.size)
         if shuffle_seed is not None:

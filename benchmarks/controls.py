@@ -7,7 +7,6 @@ intents follow one another (`chain`). What is expected was written down here bef
 not to be tuned until it comes true.
 """
 
-import datetime
 import json
 import pathlib
 import sys
@@ -90,7 +89,7 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> None:
     """Trains AMEN with and without the flow in every world; status 1 if one is not as expected."""
     settings = Settings.from_preset(preset, overrides)
     folder = pathlib.Path(settings.run.root).resolve() / f"{settings.name}-controls"
-    log_file = Layout(settings).logs / f"controls-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    log_file = Layout(settings).log_file("controls")
     judged = {}
     with quiet(log_file) as person:
         from benchmarks.table2 import run

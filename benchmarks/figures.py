@@ -7,7 +7,6 @@ What rows have in common is taken from the folder of `amen table2`, or left ther
 """
 
 import csv
-import datetime
 import json
 import pathlib
 
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from amen_tf import metrics
 from amen_tf.config import Settings
-from pipeline.runners.console import quiet
+from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
 
 # Requests of the test split among which the one of Figure 2 is chosen.
@@ -38,7 +37,7 @@ def main(settings, preset: str, overrides: tuple[str, ...], seed: int, names, ou
     folder = (output or layout.folder / "table2").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     named = read_names(names) if names else {}
-    with quiet(layout.logs / f"figures-{datetime.datetime.now():%Y%m%d-%H%M%S}.log") as person:
+    with quiet(layout.log_file("figures")) as person:
         from benchmarks.prepared import prepare_log
         from benchmarks.rows import Workshop
 
@@ -105,7 +104,7 @@ def _figure_3(workshop, seed: int, person: Console) -> None:
         names = ("mean_clicked", "mean_unclicked", "deviation", "auc")
         figures[title] = dict(zip(names, map(float, values), strict=True))
         table.add_row(title, *(f"{value:.4f}" for value in values))
-    Console(file=person.file, width=120, highlight=False).print(table)
+    print_uncut(table, person)
     (workshop.folder / "figure_3.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 

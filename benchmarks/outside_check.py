@@ -7,7 +7,6 @@ Prints test AUC and training speed in impressions a second, and writes them to o
 steps alone, and mean something only where nothing else runs; what counts is their ratio.
 """
 
-import datetime
 import json
 import pathlib
 import subprocess
@@ -20,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from amen_tf.config import Settings
-from pipeline.runners.console import quiet
+from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
 
 OUTSIDE = pathlib.Path(__file__).parent / "outside"
@@ -42,7 +41,7 @@ def main(settings: pathlib.Path, overrides: tuple[str, ...], seed: int, options:
     layout = Layout(chosen)
     folder = (output or layout.folder / "outside").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet(layout.logs / f"outside-{datetime.datetime.now():%Y%m%d-%H%M%S}.log") as person:
+    with quiet(layout.log_file("outside")) as person:
         from benchmarks.prepared import prepare_log
 
         prepared = prepare_log(chosen)
@@ -118,7 +117,7 @@ def print_table(found: dict[str, dict], title: str, console: Console) -> None:
             "" if name == THEIRS else f"{ratio:.1f}",
             f"{figures['parameters']:,}",
         )
-    Console(file=console.file, width=140, highlight=False).print(table)
+    print_uncut(table, console)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """The rows of Table 2, and how each is trained on a prepared log: what rows have in common is trained once a seed."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -222,24 +223,15 @@ class Workshop:
     def _path(self, kind: str, name: str, seed: int, key: str) -> pathlib.Path:
         return self.folder / kind / f"{name}-{seed}-{key}"
 
-    def _kept(self, kind: str, name: str, seed: int, key: str) -> "_Kept":
-        return _Kept(self._path(kind, name, seed, key))
-
-
-class _Kept:
-    """A folder that comes under its name only when all of it has been written."""
-
-    def __init__(self, path: pathlib.Path):
-        self.path, self.partial = path, path.with_name(f".{path.name}.partial")
-
-    def __enter__(self) -> pathlib.Path:
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.mkdir(parents=True)
-        return self.partial
-
-    def __exit__(self, kind, *error) -> None:
-        if kind is None:
-            self.partial.rename(self.path)
+    @contextlib.contextmanager
+    def _kept(self, kind: str, name: str, seed: int, key: str) -> Iterator[pathlib.Path]:
+        """A folder that comes under its name only when all of it has been written."""
+        path = self._path(kind, name, seed, key)
+        partial = path.with_name(f".{path.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        partial.rename(path)
 
 
 def predict(model: keras.Model, table: RequestTable, flows=None) -> np.ndarray:

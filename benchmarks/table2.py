@@ -14,6 +14,7 @@ from rich.table import Table
 from amen_tf import metrics
 from amen_tf.config import Settings
 from benchmarks.rows import BASELINE, BASELINES, FULL, RowResult, Workshop, flat_labels, flat_users, row_title
+from pipeline.runners.console import print_uncut
 from pipeline.runners.layout import Layout
 
 FIGURES = ("auc", "gauc_impression_weighted", "gauc_user_mean", "log_loss", "calibration")
@@ -118,8 +119,7 @@ def print_table(lines: Sequence[Line], title: str, console: Console) -> None:
             f"{line.parameters:,}{frozen}",
             rate,
         )
-    # As wide as it is: a table that is cut to the terminal has lost its figures.
-    Console(file=console.file, width=240, highlight=False).print(table)
+    print_uncut(table, console)
 
 
 def write_picture(lines: Sequence[Line], title: str, path: pathlib.Path) -> None:

@@ -3,7 +3,6 @@
 TensorFlow is imported by the commands that need it and nowhere else, so that the others answer at once.
 """
 
-import datetime
 import json
 import pathlib
 import sys
@@ -114,7 +113,7 @@ def table2(settings, preset, overrides, seeds, rows, output):
     if (settings is None) == (preset is None):
         raise click.UsageError("Give a settings file or --preset, one of the two.")
     chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
-    log_file = Layout(chosen).logs / f"table2-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    log_file = Layout(chosen).log_file("table2")
     with quiet(log_file) as person:
         person.print(f"TensorFlow's own messages: {log_file}", markup=False)
         from benchmarks.rows import ROWS, is_row

@@ -24,12 +24,11 @@ class CausalAttention(keras.layers.Layer):
     def __init__(self, heads: int, dim: int, seed: int, copies: bool = False, **kwargs):
         super().__init__(**kwargs)
         self.heads, self.dim, self.seed, self.copies = heads, dim, seed, copies
-        first = [keras.initializers.GlorotUniform(seed=seed + i) for i in range(3)]
-        if copies:
-            first[2] = keras.initializers.Identity()
+        query, key, value = (keras.initializers.GlorotUniform(seed=seed + i) for i in range(3))
+        first = {"query": query, "key": key, "value": keras.initializers.Identity() if copies else value}
         self.query, self.key, self.value = (
             keras.layers.Dense(dim, use_bias=False, kernel_initializer=kernel, name=name)
-            for name, kernel in zip(("query", "key", "value"), first, strict=True)
+            for name, kernel in first.items()
         )
 
     def call(self, x, mask, cache: Cache | None = None):

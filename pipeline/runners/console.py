@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+from rich.table import Table
 
 # One line each: what the stage does for the person, in the words of the documentation.
 TITLES = {
@@ -51,6 +52,11 @@ def quiet(log_file: pathlib.Path) -> Iterator[Console]:
             os.dup2(kept[1], 2)
             os.close(kept[0])
             os.close(kept[1])
+
+
+def print_uncut(table: Table, console: Console) -> None:
+    """Prints a table as wide as it is: one that is cut to the terminal has lost its figures."""
+    Console(file=console.file, width=240, highlight=False).print(table)
 
 
 class StageLines:

@@ -1,6 +1,7 @@
 """Where a local run keeps its things: one folder per run name."""
 
 import contextlib
+import datetime
 import fcntl
 import pathlib
 from collections.abc import Iterator
@@ -41,6 +42,11 @@ class Layout:
         self.example_request = self.folder / "example_request.json"
         pushed = pathlib.Path(settings.push.folder).resolve() if settings.push.folder else self.folder / "serving"
         self.push = pushed / settings.push.model_name
+
+    def log_file(self, command: str = "") -> pathlib.Path:
+        """A file below `logs` for what a call of `command` (`amen run` without) has to say, named after the time."""
+        now = f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+        return self.logs / (f"{command}-{now}" if command else now)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

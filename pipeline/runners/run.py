@@ -1,7 +1,6 @@
 """`amen run`: prepares the log, runs the pipeline on this machine and says what came of it."""
 
 import contextlib
-import datetime
 import pathlib
 import re
 import time
@@ -27,7 +26,7 @@ def run(settings: Settings) -> int:
     and code, are taken from the cache.
     """
     layout = Layout(settings)
-    log_file = layout.logs / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    log_file = layout.log_file()
     begin = time.monotonic()
     with quiet(log_file) as console:
         console.print(f"[bold]{settings.name}[/]: {escape(str(layout.folder))}")

@@ -203,19 +203,20 @@ class Generator(keras.Model):
         """Every term of Eq. (6) and the share of states whose own item scores highest in its pool (`accuracy`)."""
         future = with_prefix(features, FUTURE, self.spec.contract.item_fields)
         mask = future[ITEM_ID] != PAD_ID
+        counted = mask & self._is_target(future[ITEM_ID], features[MOVELINE + ITEM_ID])
         items = self.item_vectors(future, training)
         decoded = self.teacher_forced(features, items, training)
         flow = decoded.flow
         pool = self._pool(items, future[ITEM_ID], features[USER_KEY], seed, training)
         positive, negatives, negative_mask = self._window_scores(flow.states, items, future[ITEM_ID], pool)
-        generative = losses.info_nce(positive, negatives, negative_mask, mask)
+        generative = losses.info_nce(positive, negatives, negative_mask, counted)
         diversity = losses.diversity_loss(flow.heads, mask)
         velocity = losses.velocity_loss(flow.states, flow.previous, mask)
         settings = self.settings
         loss = losses.stage1_loss(generative, diversity, velocity, settings.diversity_weight, settings.velocity_weight)
         best = tf.reduce_max(tf.where(negative_mask, negatives, float("-inf")), -1)
-        hits = tf.cast((positive > best) & mask, tf.float32)
-        accuracy = losses.share(tf.reduce_sum(hits), tf.reduce_sum(tf.cast(mask, tf.float32)))
+        hits = tf.cast((positive > best) & counted, tf.float32)
+        accuracy = losses.share(tf.reduce_sum(hits), tf.reduce_sum(tf.cast(counted, tf.float32)))
         terms = {"info_nce": generative, "diversity": diversity, "velocity": velocity, "accuracy": accuracy}
         if settings.next_item_weight:
             terms["next_item"] = self._next_item(features, decoded.events, pool, training)
@@ -228,12 +229,27 @@ class Generator(keras.Model):
         The last event is left out: what comes after it is the future, which the start token answers for. The negatives
         are those of step t0. Scalar: the mean over all events that are followed by one with an item.
         """
-        following = with_prefix(features, MOVELINE, self.spec.contract.item_fields)
-        following = {field: ids[:, 1:] for field, ids in following.items()}
+        items = with_prefix(features, MOVELINE, self.spec.contract.item_fields)
+        following = {field: ids[:, 1:] for field, ids in items.items()}
         mask = event_mask(self.encoder.moveline(features))[:, :-1] & (following[ITEM_ID] != PAD_ID)
+        length = self.spec.shape.moveline_length
+        earlier = tf.linalg.band_part(tf.ones((length - 1, length), tf.bool), -1, 0)
+        mask &= self._is_target(following[ITEM_ID], items[ITEM_ID], earlier)
         vectors = self.item_vectors(following, training)
         positive, negatives, usable = self._event_scores(states[:, :-1], vectors, following[ITEM_ID], pool)
         return losses.info_nce_mean(positive, negatives, usable, mask)
+
+    def _is_target(self, ids, seen, earlier=True) -> tf.Tensor:
+        """Which items, `[B, S]` bool, the settings let the flow be trained on.
+
+        Args:
+          ids: `[B, S]` int64 item ids.
+          seen: `[B, L]` int64 item ids of the moveline.
+          earlier: `[S, L]` bool, which events of the moveline come before each of `ids`; all of them if not given.
+        """
+        if self.settings.targets == "all":
+            return tf.ones_like(ids, tf.bool)
+        return ~tf.reduce_any((ids[:, :, tf.newaxis] == seen[:, tf.newaxis, :]) & earlier, -1)
 
     def _pool(self, items, ids, users, seed, training: bool) -> Pool:
         """The pool of this batch, over all replicas that train together: the batch is the global one."""

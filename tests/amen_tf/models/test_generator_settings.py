@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from amen_tf import losses
 from amen_tf.config import GeneratorSettings
 from amen_tf.features import FUTURE, ITEM_ID, MOVELINE, USER_KEY
 from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, parallel_mask
@@ -140,11 +141,15 @@ def test_unknown_readout_is_refused():
         InterestFlowDecoder(2, H, D, 0.0, 3, "mean")
 
 
-def test_next_item_loss_equals_plain_loops(spec, features):
-    # Rows 1 and 3 are one user.
+@pytest.mark.parametrize("targets", ["all", "new"])
+def test_next_item_loss_equals_plain_loops(spec, features, targets):
+    # Rows 1 and 3 are one user. In row 1 an item comes back, with another and with none between.
+    ids = features[MOVELINE + ITEM_ID].numpy()
+    ids[1, -4:] = [4, 5, 4, 4]
+    features = features | {MOVELINE + ITEM_ID: tf.constant(ids)}
     features = features | {USER_KEY: tf.constant([0, 1, 2, 1, 4, 5], tf.int64)}
     drawn, temperature = 20, 0.5
-    model = make(spec, features, sampled_negatives=drawn, next_item_weight=0.7)
+    model = make(spec, features, sampled_negatives=drawn, next_item_weight=0.7, targets=targets)
     terms = model.compute_losses(features, False, SEED)
     catalogue, users = model.catalogue, features[USER_KEY].numpy()
     future = with_prefix(features, FUTURE, spec.contract.item_fields)
@@ -164,7 +169,7 @@ def test_next_item_loss_equals_plain_loops(spec, features):
     for b in range(ROWS):
         for i in range(L - 1):
             item = ids[b, i + 1]
-            if not real[b, i] or item == 0:
+            if not real[b, i] or item == 0 or (targets == "new" and item in ids[b, : i + 1]):
                 continue
             positive = score(states[b, i], vectors[b, i + 1], item)
             pool = [
@@ -185,3 +190,27 @@ def test_next_item_of_empty_movelines_is_zero(spec, features):
     terms = model.compute_losses(batches.without_history(features), False, SEED)
     assert float(terms["next_item"]) == 0.0 and np.isfinite(float(terms["loss"]))
     assert "next_item" in {metric.name for metric in model.metrics}
+
+
+def test_known_items_are_no_targets(spec, features):
+    # Row 1 goes on with an item of its moveline.
+    known = features[MOVELINE + ITEM_ID].numpy()[1, -1]
+    ids = features[FUTURE + ITEM_ID].numpy()
+    ids[1, 1] = known
+    features = features | {FUTURE + ITEM_ID: tf.constant(ids)}
+    everything, new = (make(spec, features, targets=targets) for targets in ("all", "new"))
+    future = with_prefix(features, FUTURE, spec.contract.item_fields)
+    items = new.item_vectors(future)
+    states = new.teacher_forced(features, items, False).flow.states
+    pool = new._pool(items, future[ITEM_ID], features[USER_KEY], SEED, False)
+    scores = new._window_scores(states, items, future[ITEM_ID], pool)
+    moveline = features[MOVELINE + ITEM_ID].numpy()
+    is_new = (ids != 0) & (ids[:, :, None] != moveline[:, None, :]).all(-1)
+    assert known != 0 and not is_new[1, 1] and is_new.any()
+    terms = new.compute_losses(features, False, SEED)
+    close(terms["info_nce"], losses.info_nce(*scores, tf.constant(is_new)))
+    plain = everything.compute_losses(features, False, SEED)
+    close(plain["info_nce"], losses.info_nce(*scores, tf.constant(ids != 0)))
+    assert abs(float(plain["info_nce"]) - float(terms["info_nce"])) > 1e-3
+    # Every state of the flow counts in the other terms.
+    close([terms["diversity"], terms["velocity"]], [plain["diversity"], plain["velocity"]])

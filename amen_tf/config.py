@@ -240,9 +240,9 @@ class GeneratorSettings(TrainerSettings):
 
     `decoder`: `autoregressive` feeds every state (in training the true item) back before the next; `parallel` decodes
     all T states from the moveline alone, in one pass. `readout`: what Eq. 2 calls the heads' outputs.
-    `targets`: with `new`, Eq. 1 and the next-item loss are taken over the items that are not in the moveline already: a
-    model that may name an old item again learns nothing of what items have in common, and the CTR model's match features
-    know the old ones. The flow has T states in both cases.
+    `targets`: with `new`, Eq. 1 and the next-item loss are taken over items that are not in the moveline already: a
+    model that may name an old item again learns little of what items have in common, and the match features of the CTR
+    model know the old ones. The flow has T states in both cases.
     `next_item_weight` adds the loss of predicting the next item at every event of the moveline (as SASRec and HSTU do);
     `item_dropout` hides item ids in training, see `amen_tf.layers.embedding.ItemEmbedding`.
     A generator whose mean cosine between flows, between heads or between items reaches `collapse_limit` fails the run.

@@ -9,7 +9,6 @@ not to be tuned until it comes true.
 
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +19,7 @@ from rich.table import Table
 from scipy import stats
 
 from amen_tf.config import Settings
+from pipeline.commands import call
 from pipeline.runners.console import quiet
 from pipeline.runners.layout import Layout
 
@@ -85,7 +85,7 @@ def world(settings: Settings, control: Control) -> Settings:
 @click.option("--preset", default="demo", show_default=True)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(2))
-def main(preset: str, overrides: tuple[str, ...], seeds: int) -> None:
+def main(preset: str, overrides: tuple[str, ...], seeds: int) -> int:
     """Trains AMEN with and without the flow in every world; status 1 if one is not as expected."""
     settings = Settings.from_preset(preset, overrides)
     folder = pathlib.Path(settings.run.root).resolve() / f"{settings.name}-controls"
@@ -103,7 +103,7 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     content = {name: result._asdict() for name, result in judged.items()}
     (folder / "controls.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-    sys.exit(0 if all(result.as_expected for result in judged.values()) else 1)
+    return 0 if all(result.as_expected for result in judged.values()) else 1
 
 
 def _print(judged: dict[str, Judged], console: Console) -> None:
@@ -123,4 +123,4 @@ def _print(judged: dict[str, Judged], console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main, "python -m benchmarks.controls")

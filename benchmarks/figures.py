@@ -16,6 +16,7 @@ from rich.table import Table
 
 from amen_tf import metrics
 from amen_tf.config import Settings
+from pipeline.commands import call
 from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
 
@@ -109,4 +110,4 @@ def _figure_3(workshop, seed: int, person: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main, "python -m benchmarks.figures")

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from amen_tf.config import Settings
+from pipeline.commands import call
 from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
 
@@ -121,4 +122,4 @@ def print_table(found: dict[str, dict], title: str, console: Console) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    call(main, "python -m benchmarks.outside_check")

@@ -5,7 +5,6 @@ TensorFlow is imported by the commands that need it and nowhere else, so that th
 
 import json
 import pathlib
-import sys
 import tempfile
 from collections.abc import Sequence
 
@@ -14,10 +13,9 @@ import yaml
 from rich.console import Console
 
 from amen_tf.config import PRESETS, DataSettings, Settings, SettingsError, SimulateSettings
-from pipeline.event_log.errors import EventLogError
+from pipeline.commands import call
 
 console = Console()
-errors = Console(stderr=True)
 
 STARTER = """\
 # Settings of a run: what is not here has its default; `amen run` writes all of them to <run>/settings.yaml.
@@ -39,37 +37,13 @@ split:                        # fractions of the impressions in time order, or I
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point: a known error becomes a message and a status that is not 0, never a stack trace."""
-    try:
-        status = amen.main(args=arguments, prog_name="amen", standalone_mode=False)
-    except click.ClickException as e:
-        e.show()
-        status = e.exit_code
-    except click.Abort:
-        status = 130
-    except (SettingsError, EventLogError, OSError) as e:
-        status = _fail(e)
-    except Exception as e:
-        if not _is_ours(e):
-            raise
-        status = _fail(e)
-    sys.exit(status if isinstance(status, int) else 0)
-
-
-def _is_ours(error: Exception) -> bool:
-    """Errors of the serving room; looked up by module, so that the other commands need not import it."""
-    return any(kind.__module__.startswith("serving.") for kind in type(error).__mro__)
+    """Entry point of `amen`."""
+    call(amen, "amen", arguments)
 
 
 def _say(text: str) -> None:
     """Prints commands and paths as they are: in one line, to be copied, and with nothing taken for markup."""
     console.print(text, markup=False, soft_wrap=True, highlight=False)
-
-
-def _fail(error: Exception) -> int:
-    errors.print("[red]Error:[/]", end=" ")
-    errors.print(str(error), markup=False, soft_wrap=True, highlight=False)
-    return 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

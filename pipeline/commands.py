@@ -1,0 +1,48 @@
+"""How a command of ours ends: a known error becomes a message and status 2, never a stack trace."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+from rich.console import Console
+
+from amen_tf.config import SettingsError
+from pipeline.event_log.errors import EventLogError
+from pipeline.runners.layout import RunBusyError
+
+errors = Console(stderr=True)
+
+
+def call(command: click.Command, name: str, arguments: Sequence[str] | None = None) -> None:
+    """Runs a click command and ends the process with its status.
+
+    Args:
+      command: returns its status, or None for 0.
+      name: what the person typed, for the usage line.
+      arguments: of the command; those of the process if not given.
+    """
+    try:
+        status = command.main(args=arguments, prog_name=name, standalone_mode=False)
+    except click.ClickException as e:
+        e.show()
+        status = e.exit_code
+    except click.Abort:
+        status = 130
+    except (SettingsError, EventLogError, RunBusyError, OSError) as e:
+        status = _fail(e)
+    except Exception as e:
+        if not _is_of_serving(e):
+            raise
+        status = _fail(e)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _is_of_serving(error: Exception) -> bool:
+    """Errors of the serving room; looked up by module, so that the other commands need not import it."""
+    return any(kind.__module__.startswith("serving.") for kind in type(error).__mro__)
+
+
+def _fail(error: Exception) -> int:
+    errors.print("[red]Error:[/]", end=" ")
+    errors.print(str(error), markup=False, soft_wrap=True, highlight=False)
+    return 2

@@ -11,8 +11,8 @@ class ActivationUnit(keras.layers.Layer):
     keeps the intensity of the interest. Reading: one hidden layer with PReLU; the paper's Dice normalises by the batch,
     which would make a score depend on what else is asked.
 
-    The first layer of the MLP is the sum of one product for each of its four inputs, so nothing of the shape
-    `[B, N, L, 4d]` is ever made.
+    The first layer of the MLP is the sum of one product for each of its four inputs, and those with e_j in them are one
+    product with a kernel of the target's own, so nothing of the shape `[B, N, L, 4d]` is ever made.
 
     Args:
       dim: d.
@@ -34,6 +34,7 @@ class ActivationUnit(keras.layers.Layer):
 
     def build(self, input_shape):
         initializer = keras.initializers.GlorotUniform(seed=self.seed + 3)
+        self.event.build((None, self.dim))
         self.product = self.add_weight(name="product", shape=(self.dim, self.units), initializer=initializer)
         slope = keras.initializers.Constant(0.25)
         self.slope = self.add_weight(name="slope", shape=(self.units,), initializer=slope)
@@ -52,11 +53,12 @@ class ActivationUnit(keras.layers.Layer):
           `[B, N, d]` float32, zero for an empty moveline; with `return_weights` also `[B, N, L]`.
         """
         # e_target - e_j gives no columns of its own: its product is part of those of e_target and of e_j.
-        by_target = targets[..., tf.newaxis] * tf.cast(self.product, targets.dtype)
-        hidden = tf.matmul(events[:, tf.newaxis], by_target)
-        hidden += self.event(events)[:, tf.newaxis] + self.target(targets)[:, :, tf.newaxis]
+        product, event, bias = (tf.cast(w, targets.dtype) for w in (self.product, self.event.kernel, self.event.bias))
+        by_target = tf.expand_dims(targets, -1) * product + event
+        # expand_dims, because the gradient of a slice is copied into zeros of its full size.
+        hidden = tf.matmul(tf.expand_dims(events, 1), by_target) + tf.expand_dims(self.target(targets) + bias, 2)
         hidden = tf.nn.relu(hidden) - tf.cast(self.slope, hidden.dtype) * tf.nn.relu(-hidden)
-        weights = self.weight(hidden)[..., 0] * tf.cast(mask, hidden.dtype)[:, tf.newaxis]
+        weights = self.weight(hidden)[..., 0] * tf.expand_dims(tf.cast(mask, hidden.dtype), 1)
         read = tf.matmul(weights, events)
         return (read, weights) if return_weights else read
 

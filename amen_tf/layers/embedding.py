@@ -51,10 +51,10 @@ class IdEmbedding(keras.layers.Layer):
         self.table = self.add_weight(name="table", shape=(self.size, self.dim), initializer=initializer)
         super().build(input_shape)
 
-    def call(self, ids):
-        """ids `[...]` int64 -> `[..., d]` float32."""
+    def call(self, ids, masked: bool = False):
+        """ids `[...]` int64 -> `[..., d]` float32; `masked`: the caller sets to zero what belongs to id 0."""
         vectors = tf.gather(self.table, ids)
-        return vectors * tf.cast(ids != PAD_ID, vectors.dtype)[..., tf.newaxis]
+        return vectors if masked else vectors * tf.cast(ids != PAD_ID, vectors.dtype)[..., tf.newaxis]
 
     def get_config(self):
         config = {"size": self.size, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
@@ -145,7 +145,9 @@ class EventEmbedding(keras.layers.Layer):
     def call(self, events: Mapping[str, tf.Tensor], training=None):
         """events: field -> `[B, L]` int64 -> `[B, L, d]` float32, zero at padding."""
         vectors = self.items({field: events[field] for field in self.items.sizes}, training=training)
-        vectors += self.scene(events[SCENE]) + self.behavior(events[BEHAVIOR]) + self.age(events[AGE]) + self.position
+        # A real event has all three, so its mask is theirs.
+        vectors += self.scene(events[SCENE], masked=True) + self.behavior(events[BEHAVIOR], masked=True)
+        vectors += self.age(events[AGE], masked=True) + self.position
         return vectors * tf.cast(event_mask(events), vectors.dtype)[..., tf.newaxis]
 
 

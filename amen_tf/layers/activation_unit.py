@@ -4,6 +4,23 @@ import tensorflow as tf
 import tf_keras as keras
 
 
+@tf.custom_gradient
+def prelu(x: tf.Tensor, slope: tf.Tensor):
+    """x where it is above 0, else slope x (He et al. 2015), with half of the passes over x that autodiff needs.
+
+    Args:
+      x: `[..., u]` float.
+      slope: `[u]`, of the same dtype.
+    """
+    above = x > 0
+
+    def gradient(upstream):
+        below = tf.where(above, tf.zeros_like(x), upstream * x)
+        return tf.where(above, upstream, upstream * slope), tf.reduce_sum(below, list(range(x.shape.rank - 1)))
+
+    return tf.where(above, x, slope * x), gradient
+
+
 class ActivationUnit(keras.layers.Layer):
     """Deep Interest Network (Zhou et al. 2018, Eq. 3 and Figure 2): h_user = Σ_j a(e_j, e_target) e_j.
 
@@ -57,8 +74,9 @@ class ActivationUnit(keras.layers.Layer):
         by_target = tf.expand_dims(targets, -1) * product + event
         # expand_dims, because the gradient of a slice is copied into zeros of its full size.
         hidden = tf.matmul(tf.expand_dims(events, 1), by_target) + tf.expand_dims(self.target(targets) + bias, 2)
-        hidden = tf.nn.relu(hidden) - tf.cast(self.slope, hidden.dtype) * tf.nn.relu(-hidden)
-        weights = self.weight(hidden)[..., 0] * tf.expand_dims(tf.cast(mask, hidden.dtype), 1)
+        weights = self.weight(prelu(hidden, tf.cast(self.slope, hidden.dtype)))[..., 0] * tf.expand_dims(
+            tf.cast(mask, hidden.dtype), 1
+        )
         read = tf.matmul(weights, events)
         return (read, weights) if return_weights else read
 

@@ -55,7 +55,9 @@ class TargetAttention(keras.layers.Layer):
         sink_key, sink_value = tf.cast(self.sink_key, key.dtype), tf.cast(self.sink_value, value.dtype)
         sink = attention_scores(query, sink_key)
         weights = tf.nn.softmax(tf.concat([attention_scores(query, key, mask), sink], -1))
-        read = attend(weights[..., :-1], value) + tf.cast(weights[..., -1:], value.dtype) * sink_value
+        # Split, because the gradient of a slice is copied into zeros of its full size.
+        by_event, by_sink = tf.split(weights, [tf.shape(key)[2], 1], -1)
+        read = attend(by_event, value) + tf.cast(by_sink, value.dtype) * sink_value
         read = self.output_projection(merge_heads(read))
         return (read, weights) if return_weights else read
 

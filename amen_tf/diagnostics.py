@@ -108,7 +108,9 @@ class Diagnosis:
             self._vectors({f: tf.constant(ids[at : at + 65_536], tf.int64) for f, ids in fields.items()}).numpy()
             for at in range(0, size, 65_536)
         ]
-        return np.concatenate(parts)
+        vectors = np.concatenate(parts)
+        _expect_finite(vectors, "item vectors")
+        return vectors
 
     def look(self, batches: Iterable[Mapping[str, tf.Tensor]], limit: int = 2000) -> Looked:
         """The generator's answers for the first `limit` requests.
@@ -124,7 +126,9 @@ class Diagnosis:
             left -= len(parts[-1].seen)
             if left <= 0:
                 break
-        return Looked(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        looked = Looked(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+        _expect_finite(looked.heads, "flow states")
+        return looked
 
     def figures(self, seen: Iterable, unseen: Iterable, limit: int = 2000) -> dict[str, float]:
         """All figures by name, as they stand in TensorBoard and in the report.
@@ -196,7 +200,9 @@ def cosines(looked: Looked, vectors: np.ndarray) -> Cosines:
     """Mean pairwise cosines of flows, heads and the items `[V, d]`; requests without a moveline do not count."""
     if not looked.seen.any():
         return Cosines(float("nan"), float("nan"), float(mean_cosine(vectors)))
-    heads = mean_cosine(looked.heads[looked.seen]).mean()
+    by_state = mean_cosine(looked.heads[looked.seen])
+    # A state of which one head alone is not zero has no pair of heads.
+    heads = by_state[~np.isnan(by_state)].mean() if not np.isnan(by_state).all() else float("nan")
     return Cosines(float(mean_cosine(looked.states[looked.seen, 0])), float(heads), float(mean_cosine(vectors)))
 
 
@@ -221,6 +227,14 @@ def mean_cosine(vectors: np.ndarray) -> np.ndarray:
     # The squared length of the sum counts every pair twice and every row with itself.
     twice = np.sum(np.square(unit.sum(-2)), -1) - n
     return np.divide(twice, n * (n - 1), out=np.full(n.shape, np.nan), where=n > 1)
+
+
+def _expect_finite(vectors: np.ndarray, what: str) -> None:
+    if not np.isfinite(vectors).all():
+        raise FloatingPointError(
+            f"The generator's {what} are not finite: the training has diverged. Lower generator.learning_rate, or set "
+            "compute.precision to float32."
+        )
 
 
 def check_collapse(measured: Cosines, limit: float) -> None:

@@ -17,19 +17,21 @@ class LazyAdamW(keras.optimizers.AdamW):
     """
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        # Keras would have XLA compile the updates of every number of rows anew where there is a GPU.
+        super().__init__(*args, **{"jit_compile": False, **kwargs})
         if self.amsgrad:
             raise ValueError("LazyAdamW: expected amsgrad=False, got True.")
-        self._tables: set = set()
+        self._tables: set[str] = set()
 
     def apply_gradients(self, grads_and_vars, *args, **kwargs):
         """See Keras; notes which variables have gradients by rows, because decay treats those apart."""
         pairs = list(grads_and_vars)
-        self._tables |= {v.ref() for gradient, v in pairs if isinstance(gradient, tf.IndexedSlices)}
+        # By key, which a variable shares with its copies on the devices that train together.
+        self._tables |= {self._var_key(v) for gradient, v in pairs if isinstance(gradient, tf.IndexedSlices)}
         return super().apply_gradients(pairs, *args, **kwargs)
 
     def _use_weight_decay(self, variable):
-        return variable.ref() not in self._tables and super()._use_weight_decay(variable)
+        return self._var_key(variable) not in self._tables and super()._use_weight_decay(variable)
 
     def update_step(self, gradient, variable):
         """One update of one variable; a gradient by rows must have every row once, as Keras sees to."""

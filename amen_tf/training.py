@@ -1,5 +1,6 @@
 """One training loop for all models: seeds, early stopping on eval, TensorBoard and progress."""
 
+import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -81,6 +82,11 @@ class KeepBest(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         figure = logs[f"val_{self.watched.name}"] * (1 if self.watched.more_is_better else -1)
+        if not math.isfinite(figure):
+            raise FloatingPointError(
+                f"After epoch {epoch + 1} {self.watched.name} on eval is {figure}: expected a number. The training has "
+                "diverged; lower its learning_rate, or set compute.precision to float32."
+            )
         if self.best is None or figure > self.best:
             self.best, self.weights, self.waited = figure, self.model.get_weights(), 0
             return

@@ -110,7 +110,8 @@ class Workshop:
         sections = (
             ("model", "compute", "base") if row in BASELINES else ("model", "compute", "base", "generator", "ctr")
         )
-        return self._hash(row, seed, sections, self.settings(row))
+        settings = self.settings(row)
+        return self._hash(f"{row} {settings.ctr.window}", seed, sections, settings)
 
     def _hash(self, what: str, seed: int, sections: tuple[str, ...], settings: Settings) -> str:
         content = settings.model_dump(mode="json", include=set(sections))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from amen_tf.config import GeneratorSettings
 from amen_tf.diagnostics import Cosines, Diagnosis, check_collapse
-from amen_tf.features import CANDIDATE, FUTURE, ITEM_ID, PAD_ID
+from amen_tf.features import CANDIDATE, FUTURE, ITEM_ID, MOVELINE, PAD_ID, is_of_candidates
 from amen_tf.fitting.result import Fitted
 from amen_tf.initialization import copy_by_name
 from amen_tf.models.generator import Generator
@@ -69,12 +69,17 @@ def fit_generator(
 
 
 def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
-    """Only requests that the user followed with a positive event: the others teach a generator nothing."""
+    """Only requests that the user followed with a positive event, without their candidates, which no flow reads.
+
+    The other requests teach a generator nothing. Candidates could not be batched anew either: each batch has as many as
+    its widest request.
+    """
 
     @tf.autograph.experimental.do_not_convert
     def keep(features):
         followed = features[FUTURE + ITEM_ID][:, 0] != PAD_ID
-        return {name: tf.boolean_mask(column, followed) for name, column in features.items()}
+        read = {name: column for name, column in features.items() if not is_of_candidates(name)}
+        return {name: tf.boolean_mask(column, followed) for name, column in read.items()}
 
     return batches.map(keep, tf.data.AUTOTUNE, deterministic=True).rebatch(batch_size).prefetch(2)
 
@@ -92,7 +97,7 @@ def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, int]:
         future = features[FUTURE + ITEM_ID]
         followed += int((future[:, 0] != PAD_ID).sum())
         counts += np.bincount(future.ravel(), minlength=len(counts))
-        for prefix in (FUTURE, CANDIDATE):
+        for prefix in (FUTURE, CANDIDATE, MOVELINE):
             rows = np.stack([features[prefix + field].ravel() for field in fields], 1)
             items = np.unique(np.concatenate([items, rows]), axis=0)
     items = items[items[:, 0] != PAD_ID]

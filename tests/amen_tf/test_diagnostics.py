@@ -10,6 +10,7 @@ from amen_tf.diagnostics import (
     CollapseError,
     Cosines,
     Diagnosis,
+    Looked,
     check_collapse,
     cosines,
     mean_cosine,
@@ -123,6 +124,34 @@ def test_cosines_leave_empty_movelines_out(diagnosis, generator, features):
     assert found.items == pytest.approx(mean_cosine(diagnosis.items()))
     empty = cosines(diagnosis.look([batches.without_history(features)]), diagnosis.items())
     assert math.isnan(empty.flows) and math.isnan(empty.heads)
+
+
+def test_a_state_with_one_head_has_no_pair_of_heads():
+    # Heads of two states: the first has a pair with cosine 0, the second one head that is not zero.
+    heads = np.array([[[[1.0, 0], [0, 1]], [[1.0, 0], [0, 0]]]])
+    looked = Looked(heads, np.array([True]), *[None] * 4)
+    assert cosines(looked, np.eye(2)).heads == pytest.approx(0.0)
+    assert math.isnan(cosines(looked._replace(heads=heads[:, 1:]), np.eye(2)).heads)
+
+
+def test_what_is_no_number_is_an_error_and_not_a_perfect_rank(generator, features):
+    def broken(vectors):
+        return tf.where(tf.range(tf.shape(vectors)[-1]) == 0, float("nan"), vectors)
+
+    class Broken:
+        spec, settings = generator.spec, generator.settings
+        item_vectors = staticmethod(lambda items: broken(generator.item_vectors(items)))
+
+        @staticmethod
+        def generate(inputs):
+            flow = generator.generate(inputs)
+            return flow._replace(heads=broken(flow.heads))
+
+    diagnosis = Diagnosis(Broken, generator.catalogue)
+    with pytest.raises(FloatingPointError, match=r"flow states are not finite.*generator\.learning_rate"):
+        diagnosis.look([features])
+    with pytest.raises(FloatingPointError, match="item vectors are not finite"):
+        diagnosis.items()
 
 
 def test_collapse_is_loud_and_names_what_collapsed():

@@ -88,3 +88,24 @@ def test_embedding_in_a_traced_step():
 def test_amsgrad_is_refused():
     with pytest.raises(ValueError, match="expected amsgrad=False"):
         LazyAdamW(amsgrad=True)
+
+
+def test_rows_rest_under_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
+    with strategy.scope():
+        weights, optimizer = table(), LazyAdamW(learning_rate=0.01, weight_decay=0.5)
+        optimizer.build([weights])
+    before = weights.numpy().copy()
+
+    @tf.function
+    def step():
+        strategy.run(lambda: optimizer.apply_gradients([(sparse([1, 4], [[1, 1], [1, 1]]), weights)]))
+
+    step()
+    np.testing.assert_array_equal(weights.numpy()[[0, 2, 3, 5]], before[[0, 2, 3, 5]])
+    # Decay is taken once: w - rate * sign(g) - rate * decay * w.
+    np.testing.assert_allclose(weights.numpy()[[1, 4]], 0.995 * before[[1, 4]] - 0.01, rtol=1e-4)
+
+
+def test_updates_are_not_compiled_for_every_number_of_rows():
+    assert not LazyAdamW().jit_compile

@@ -178,3 +178,9 @@ def test_make_deterministic_seeds_everything():
         make_deterministic(seed)
         draws.append((np.random.rand(), float(tf.random.uniform(()))))
     assert draws[0] == draws[1] != draws[2]
+
+
+@pytest.mark.parametrize("more_is_better", [True, False])
+def test_a_figure_that_is_no_number_stops_the_training(tmp_path, more_is_better):
+    with pytest.raises(FloatingPointError, match=r"After epoch 2 figure on eval is -?nan: .*learning_rate"):
+        run(tmp_path, [9, 0.5, float("nan"), 0.7], more_is_better=more_is_better)

@@ -79,6 +79,11 @@ def test_other_settings_code_or_data_are_another_result(prepared, trained, folde
     )
     other = Workshop(prepared._replace(settings=settings), folder, lambda progress: None)
     assert other.result("amen", 1) is None and other.result("base", 1) is not None
+    # Baselines learn from the windows in the order that the CTR model does.
+    settings = prepared.settings.model_copy(
+        update={"ctr": prepared.settings.ctr.model_copy(update={"window": "train"})}
+    )
+    assert Workshop(prepared._replace(settings=settings), folder, lambda progress: None).result("base", 1) is None
     assert Workshop(prepared._replace(test=prepared.eval), folder, lambda p: None).result("base", 1) is None
     monkeypatch.setattr(module, "fingerprint", lambda name: "edited")
     assert Workshop(prepared, folder, lambda progress: None).result("base", 1) is None

@@ -1,0 +1,78 @@
+"""fit_generator: what it reads, what it reports, and that a collapse fails the run."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from amen_tf.config import GeneratorSettings
+from amen_tf.diagnostics import CollapseError, Diagnosis
+from amen_tf.features import CANDIDATE_MASK, FUTURE, ITEM_ID, MOVELINE, USER_KEY, is_of_candidates
+from amen_tf.fitting.generator import fit_generator, read_catalogue, with_future
+from amen_tf.training import Session, make_deterministic
+from amen_tf.windows import RequestTable, Windows
+from tests.amen_tf import batches
+
+OPTIONS = {
+    "weight_init": False,
+    "batch_size": 8,
+    "learning_rate": 0.01,
+    "patience": 9,
+    "sampled_negatives": 5,
+    "collapse_limit": 1.0,
+}
+
+
+def windows(spec):
+    return Windows(*(RequestTable.read([batches.batch(spec, rows=rows, seed=rows)]) for rows in (26, 12)))
+
+
+def fit(spec, folder, **settings):
+    make_deterministic(5)
+    session = Session(folder, lambda progress: None)
+    return fit_generator(spec, GeneratorSettings(**{**OPTIONS, **settings}), windows(spec), session, {})
+
+
+def test_requests_with_a_future_are_kept_whatever_the_number_of_candidates(spec):
+    # Batches from files are as wide as their widest request.
+    wide = batches.batch(spec, rows=5, seed=1)
+    narrow = {n: column[:, :1] if is_of_candidates(n) else column for n, column in batches.batch(spec, rows=5).items()}
+    assert wide[CANDIDATE_MASK].shape[1] > 1
+    parts = [wide, narrow]
+    signature = {
+        n: tf.TensorSpec((None,) * c.shape.rank if is_of_candidates(n) else (None, *c.shape[1:]), c.dtype)
+        for n, c in wide.items()
+    }
+    mixed = tf.data.Dataset.from_generator(lambda: iter(parts), output_signature=signature)
+    read = list(with_future(mixed, 4))
+    future = np.concatenate([part[FUTURE + ITEM_ID] for part in parts])
+    users = np.concatenate([part[USER_KEY] for part in parts])
+    assert 0 < (future[:, 0] != 0).sum() < len(future)
+    np.testing.assert_array_equal(np.concatenate([b[USER_KEY] for b in read]), users[future[:, 0] != 0])
+    assert [len(b[USER_KEY]) for b in read[:-1]] == [4] * (len(read) - 1)
+    assert not any(is_of_candidates(name) for name in read[0])
+
+
+def test_catalogue_has_every_item_of_the_window(spec):
+    window = windows(spec).train
+    catalogue, followed = read_catalogue(spec, window)
+    columns = window.columns
+    everything = [columns[n] for n in (FUTURE + ITEM_ID, "candidate_" + ITEM_ID, MOVELINE + ITEM_ID)]
+    assert set(catalogue.fields[ITEM_ID]) == set(np.concatenate([c.ravel() for c in everything])) - {0}
+    assert followed == (columns[FUTURE + ITEM_ID][:, 0] != 0).sum()
+
+
+def test_figures_are_those_of_the_epoch_that_is_kept(spec, tmp_path):
+    fitted = fit(spec, tmp_path, epochs=3, rank_requests=7)
+    losses = fitted.history["val_info_nce"]
+    assert len(losses) == 3
+    kept = losses.index(min(losses))
+    for name, value in fitted.figures.items():
+        assert fitted.history[f"val_{name}"][kept] == pytest.approx(value, nan_ok=True)
+    train, unseen = (window.batches(256) for window in windows(spec))
+    again = Diagnosis(fitted.model, fitted.model.catalogue).figures(train, unseen, 7)
+    assert again == pytest.approx(fitted.figures, abs=1e-5, nan_ok=True)
+
+
+def test_a_collapsed_generator_fails_the_run(spec, tmp_path):
+    with pytest.raises(CollapseError, match=r"expected below 0\.0001"):
+        fit(spec, tmp_path, epochs=1, collapse_limit=0.0001)

@@ -269,13 +269,15 @@ class CtrSettings(TrainerSettings):
 
     `window`: with `stage2` the model starts from Θ_base and goes on with the second window, as the baseline does; with
     `train` both start afresh and learn from the whole train window at a time, where AMEN's requests of the first window
-    have no flow, because the generator has learned from their clicks. `flow_similarity` adds the cosine of the target
+    have no flow, because the generator has learned from their clicks. `tsp_pairs`: `all` is the mean of Eq. 9;
+    `balanced` gives the pairs of either sign the same weight. `flow_similarity` adds the cosine of the target
     with each flow state.
     """
 
     window: Literal["stage2", "train"] = "stage2"
 
     tsp_weight: float = pydantic.Field(0.01, ge=0)
+    tsp_pairs: Literal["all", "balanced"] = "balanced"
     use_flow: bool = True
     use_alignment: bool = True
     flow_similarity: bool = False

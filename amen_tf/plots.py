@@ -37,7 +37,7 @@ class Probe(NamedTuple):
     clicked: np.ndarray
 
 
-def choose_probe(features: Mapping[str, tf.Tensor], targets: int = 8) -> Probe:
+def choose_probe(features: Mapping[str, tf.Tensor], targets: int = 8, items: Sequence[int] = ()) -> Probe:
     """The request with the longest moveline and a click, probed with its own candidates and with those of others.
 
     Half of the targets at most are the request's own, the clicked ones first; the rest are of other requests, one of
@@ -45,21 +45,17 @@ def choose_probe(features: Mapping[str, tf.Tensor], targets: int = 8) -> Probe:
 
     Args:
       features: a batch with labels, at least one request.
-      targets: K, at most.
+      targets: K, at most, where they are chosen here.
+      items: transformed ids of the items to probe with instead; each is taken as it was shown in one of the requests.
+
+    Raises:
+      ValueError: one of `items` was shown in none of the requests.
     """
     columns = {name: column.numpy() for name, column in features.items()}
-    label, mask = columns[LABEL], columns[CANDIDATE_MASK]
+    label = columns[LABEL]
     length = (columns[MOVELINE + BEHAVIOR] != PAD_ID).sum(1)
     row = int(np.argmax(length + 1e6 * (label.sum(1) > 0)))
-    own = np.flatnonzero(mask[row])
-    own = own[np.argsort(-label[row][own], kind="stable")][: max(1, targets // 2)]
-    chosen = [(row, n) for n in own]
-    categories = {int(columns[CANDIDATE + CATEGORY_ID][at]) for at in chosen}
-    for at in zip(*np.nonzero(mask), strict=True):
-        category = int(columns[CANDIDATE + CATEGORY_ID][at])
-        if len(chosen) < targets and category not in categories and columns[CANDIDATE + ITEM_ID][at] != PAD_ID:
-            chosen.append(at)
-            categories.add(category)
+    chosen = [_shown_at(columns, row, item) for item in items] or _of_many_categories(columns, row, targets)
     rows, places = (np.array(x) for x in zip(*chosen, strict=True))
     probe = {}
     for name, column in columns.items():
@@ -67,6 +63,29 @@ def choose_probe(features: Mapping[str, tf.Tensor], targets: int = 8) -> Probe:
         probe[name] = tf.constant(column[rows, places][np.newaxis] if wide else column[row : row + 1])
     clicked = (rows == row) & (label[rows, places] > 0.5)
     return Probe(probe, clicked)
+
+
+def _of_many_categories(columns: Mapping[str, np.ndarray], row: int, targets: int) -> list[tuple[int, int]]:
+    """Places (request, candidate) of the row's own candidates and of one item of each category that they lack."""
+    own = np.flatnonzero(columns[CANDIDATE_MASK][row])
+    own = own[np.argsort(-columns[LABEL][row][own], kind="stable")][: max(1, targets // 2)]
+    chosen = [(row, int(n)) for n in own]
+    categories = {int(columns[CANDIDATE + CATEGORY_ID][at]) for at in chosen}
+    for at in zip(*np.nonzero(columns[CANDIDATE_MASK]), strict=True):
+        category = int(columns[CANDIDATE + CATEGORY_ID][at])
+        if len(chosen) < targets and category not in categories and columns[CANDIDATE + ITEM_ID][at] != PAD_ID:
+            chosen.append(at)
+            categories.add(category)
+    return chosen
+
+
+def _shown_at(columns: Mapping[str, np.ndarray], row: int, item: int) -> tuple[int, int]:
+    """Where an item was shown: in the row's own request if it was, else in the first that has it."""
+    shown = np.argwhere((columns[CANDIDATE + ITEM_ID] == item) & columns[CANDIDATE_MASK])
+    if not len(shown):
+        raise ValueError(f"Expected items that were shown in these requests, got id {item}, which was not.")
+    own = shown[shown[:, 0] == row]
+    return tuple((own if len(own) else shown)[0])
 
 
 def alignment_heat_map(model: CtrModel, probe: Probe, name: Callable[[int], str] = str) -> Figure:

@@ -1,14 +1,17 @@
 """Figures 2 and 3 of the paper on one prepared log, from models trained as in Table 2.
 
 usage: python -m benchmarks.figures [SETTINGS] [--preset demo] [--set KEY=VALUE ...] [--seed 1] [--names CSV]
+                                    [--items ID,ID,...]
 
 Figure 2 is of AMEN; Figure 3 compares c_tsp with and without the TSP task, both without the flow, on the test split.
-What rows have in common is taken from the folder of `amen table2`, or left there for it.
+What rows have in common is taken from the folder of `amen table2`, or left there for it. TensorBoard shows both as
+images of the run `figures-<seed>`.
 """
 
 import csv
 import json
 import pathlib
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
@@ -30,8 +33,9 @@ LOOKED_AT = 2048
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--names", type=click.Path(path_type=pathlib.Path, exists=True), help="CSV with item_id and name.")
+@click.option("--items", default="", metavar="ID,ID", help="Targets of Figure 2; default: chosen from a request.")
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="Default: table2/ in the run's folder.")
-def main(settings, preset: str, overrides: tuple[str, ...], seed: int, names, output) -> None:
+def main(settings, preset: str, overrides: tuple[str, ...], seed: int, names, items: str, output) -> None:
     """Writes figure_2.png, figure_3.png and figure_3.json."""
     chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
     layout = Layout(chosen)
@@ -42,22 +46,28 @@ def main(settings, preset: str, overrides: tuple[str, ...], seed: int, names, ou
         from benchmarks.prepared import prepare_log
         from benchmarks.rows import Workshop
 
-        draw(Workshop(prepare_log(chosen), folder, lambda progress: None), seed, named, person)
+        workshop = Workshop(prepare_log(chosen), folder, lambda progress: None)
+        draw(workshop, seed, named, [item for item in items.split(",") if item], person)
 
 
-def draw(workshop, seed: int, names: dict[str, str], person: Console) -> None:
+def draw(workshop, seed: int, names: dict[str, str], items: Sequence[str], person: Console) -> None:
     """Writes both figures into the workshop's folder and prints what Figure 3 shows in numbers.
 
     Args:
       workshop: see `benchmarks.rows.Workshop`.
       seed: of the models.
       names: item_id -> name; items that are not in it go by their ids.
+      items: ids of the targets of Figure 2; none: some are chosen.
       person: for the person.
     """
-    _figure_2(workshop, seed, names)
-    _figure_3(workshop, seed, person)
-    pictures = ", ".join(str(workshop.folder / f"figure_{number}.png") for number in (2, 3))
-    person.print(f"Written: {pictures}", markup=False)
+    from amen_tf.plots import write_images, write_png
+
+    figures = {"figure_2": _figure_2(workshop, seed, names, items), "figure_3": _figure_3(workshop, seed, person)}
+    write_images(figures, workshop.folder / "tensorboard" / f"figures-{seed}")
+    paths = [workshop.folder / f"{name}.png" for name in figures]
+    for figure, path in zip(figures.values(), paths, strict=True):
+        write_png(figure, path)
+    person.print(f"Written: {', '.join(map(str, paths))}", markup=False)
 
 
 def read_names(path: pathlib.Path) -> dict[str, str]:
@@ -73,28 +83,38 @@ def read_names(path: pathlib.Path) -> dict[str, str]:
         return {row["item_id"]: row["name"] for row in reader}
 
 
-def _figure_2(workshop, seed: int, names: dict[str, str]) -> None:
-    from amen_tf.plots import alignment_heat_map, choose_probe, item_names, write_png
+def _figure_2(workshop, seed: int, names: dict[str, str], items: Sequence[str]):
+    from amen_tf.plots import alignment_heat_map, choose_probe, item_names
+    from benchmarks.rows import FULL
 
     prepared = workshop.prepared
-    fitted, _, _ = workshop.fit("amen", seed)
+    place = {
+        word.decode("utf-8", "replace"): 1 + prepared.spec.unseen + i for i, word in enumerate(prepared.item_words)
+    }
+    unknown = [item for item in items if item not in place]
+    if unknown:
+        raise click.ClickException(f"--items: expected items that training has seen, got {', '.join(unknown)}.")
+    first = next(iter(prepared.test.batches(prepared.test.size if items else LOOKED_AT)))
+    try:
+        probe = choose_probe(first, items=[place[item] for item in items])
+    except ValueError as e:
+        raise click.ClickException(f"--items: expected items that the test split shows. {e}") from e
+    fitted, _, _ = workshop.fit(FULL, seed)
     id_of = item_names(prepared.item_words, prepared.spec.unseen)
 
     def name(item: int) -> str:
         return names.get(id_of(item), id_of(item))
 
-    first = next(iter(prepared.test.batches(LOOKED_AT)))
-    write_png(alignment_heat_map(fitted.model, choose_probe(first), name), workshop.folder / "figure_2.png")
+    return alignment_heat_map(fitted.model, probe, name)
 
 
-def _figure_3(workshop, seed: int, person: Console) -> None:
-    from amen_tf.plots import calibration_density, calibration_scores, write_png
+def _figure_3(workshop, seed: int, person: Console):
+    from amen_tf.plots import calibration_density, calibration_scores
 
     variants = {}
     for title, row in (("with TSP, w/o NIF", "no_nif"), ("w/o TSP, w/o NIF", "no_nif+no_tsp")):
         fitted, _, _ = workshop.fit(row, seed)
         variants[title] = calibration_scores(fitted.model, workshop.prepared.test.batches(LOOKED_AT))
-    write_png(calibration_density(variants), workshop.folder / "figure_3.png")
     table = Table(title="c_tsp on the test split", title_justify="left")
     for column in ("model", "mean, clicked", "mean, unclicked", "standard deviation", "its AUC alone"):
         table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
@@ -107,6 +127,7 @@ def _figure_3(workshop, seed: int, person: Console) -> None:
         table.add_row(title, *(f"{value:.4f}" for value in values))
     print_uncut(table, person)
     (workshop.folder / "figure_3.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return calibration_density(variants)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,8 @@ BASELINE, FULL = "base", "amen"
 BASELINES = tuple(RANKERS)
 ROWS = (*BASELINES, FULL, *ABLATIONS)
 TITLES = {
-    "wide_and_deep": "Wide&Deep",
-    "din": "DIN",
-    "base": "MEDN (base)",
-    "amen": "AMEN",
+    **{name: ranker.title for name, ranker in RANKERS.items()},
+    FULL: "AMEN",
     "no_nif": "w/o Next Interest Flow",
     "no_tsp": "w/o TSP",
     "no_alignment": "w/o Semantic Alignment",

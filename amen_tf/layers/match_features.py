@@ -21,7 +21,7 @@ class MatchFeatures(keras.layers.Layer):
         self.fields = tuple(fields)
 
     def call(self, targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor]):
-        """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, 4 * fields]` float32 in [0, log L]."""
+        """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, 4 * fields]` float32 in [0, log(1 + L)]."""
         mask = event_mask(events)
         age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
         length = tf.shape(mask)[1]

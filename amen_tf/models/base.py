@@ -14,6 +14,8 @@ class BaseModel(CandidateRanker):
       spec: features, sizes and shapes.
     """
 
+    title = "MEDN (base)"
+
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(spec, **kwargs)
         self.attention = TargetAttention(spec.shape.heads, spec.shape.dim, spec.seed + 2000, name="attention")

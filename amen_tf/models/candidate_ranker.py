@@ -41,7 +41,12 @@ class CandidateRanker(RankingModel):
 
     Args:
       spec: features, sizes and shapes.
+
+    Attributes:
+      title: what tables call the model.
     """
+
+    title: str
 
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(**kwargs)

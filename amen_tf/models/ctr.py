@@ -40,7 +40,11 @@ class Scores(NamedTuple):
 
     @property
     def logits(self) -> tf.Tensor:
-        """Eq. (8) before the sigmoid: ŷ = σ(ŷ_main + c_tsp)."""
+        """Eq. (8) before the sigmoid: ŷ = σ(ŷ_main + c_tsp), `[B, N]` float32.
+
+        Reading: the paper does not say whether c_tsp stays at inference. It does here, in training, evaluation and
+        serving alike: a model is served as it was trained.
+        """
         return self.main + self.calibration
 
 
@@ -151,6 +155,7 @@ class CtrModel(BaseModel):
             tf.gather(scores.diff_calibration, other, batch_dims=1),
             1.0 - label,
             mask & tf.gather(exists, other, batch_dims=1),
+            self.settings.tsp_pairs == "balanced",
         )
         loss = losses.stage2_loss(cross_entropy, tsp, self.settings.tsp_weight)
         return {"loss": loss, "cross_entropy": cross_entropy, "tsp": tsp}, scores.logits

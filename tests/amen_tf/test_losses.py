@@ -1,5 +1,6 @@
 """The losses of the paper: numbers by hand, a float64 NumPy version in plain loops, gradients, masks, properties."""
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -55,6 +56,18 @@ def numpy_cross_entropy(logits, labels, mask):
     return sum(terms) / max(len(terms), 1)
 
 
+def numpy_info_nce_mean(positive, negatives, negative_mask, mask):
+    states = int(mask.sum())
+    rows = max(int(mask.any(1).sum()), 1)
+    return numpy_info_nce(positive, negatives, negative_mask, mask) * rows / max(states, 1)
+
+
+def numpy_tsp_of_all(score, diff_score, diff_label, mask):
+    signs = [1 if clicked else -1 for clicked in diff_label[mask]]
+    terms = [-math.log(1 / (1 + math.exp(-i * x))) for i, x in zip(signs, (diff_score - score)[mask], strict=True)]
+    return sum(terms) / max(len(terms), 1)
+
+
 def numpy_tsp(score, diff_score, diff_label, mask):
     terms = {1: [], -1: []}
     for b, n in zip(*np.nonzero(mask), strict=True):
@@ -95,8 +108,20 @@ CASES = {
         ((B, N),),
         lambda rng: [bits(rng, B, N).astype(np.float32), bits(rng, B, N)],
     ),
+    "eq_1_mean": Case(
+        losses.info_nce_mean,
+        numpy_info_nce_mean,
+        ((B, T), (B, T, C)),
+        lambda rng: [bits(rng, B, T, C), bits(rng, B, T)],
+    ),
     "eq_9": Case(
         losses.tsp_loss,
+        numpy_tsp_of_all,
+        ((B, N), (B, N)),
+        lambda rng: [bits(rng, B, N).astype(np.float32), bits(rng, B, N)],
+    ),
+    "eq_9_balanced": Case(
+        functools.partial(losses.tsp_loss, balanced=True),
         numpy_tsp,
         ((B, N), (B, N)),
         lambda rng: [bits(rng, B, N).astype(np.float32), bits(rng, B, N)],
@@ -192,6 +217,16 @@ def test_info_nce_by_hand():
     np.testing.assert_allclose(loss, math.log(4), rtol=1e-6)
 
 
+def test_info_nce_mean_by_hand():
+    # The states of the test above: log 2, log 4 and log 2; their mean is 4/3 log 2, whatever rows they are of.
+    positive = np.log([[3, 1], [5, 5], [3, 9]])
+    negatives = np.log([[[1, 2], [3, 9]], [[1, 1], [1, 1]], [[1, 2], [1, 1]]])
+    negative_mask = np.array([[[1, 1], [1, 0]], [[1, 1], [1, 1]], [[1, 1], [1, 1]]], bool)
+    mask = np.array([[1, 1], [0, 0], [1, 0]], bool)
+    scores = tf.constant(positive, tf.float32), tf.constant(negatives, tf.float32)
+    np.testing.assert_allclose(losses.info_nce_mean(*scores, negative_mask, mask), 4 / 3 * math.log(2), rtol=1e-6)
+
+
 def test_info_nce_without_negatives_is_zero():
     # The pool is the positive alone, whose share of itself is 1.
     none = np.zeros((B, T, C), bool)
@@ -253,6 +288,14 @@ def test_velocity_by_hand():
     np.testing.assert_array_equal(losses.velocity(flow, previous), [[[1, 0], [0, 2], [-1, -3]]])
 
 
+def test_velocity_equals_numpy():
+    rng = np.random.default_rng(4)
+    flow, previous = rng.normal(size=(B, T, 6)), rng.normal(size=(B, 6))
+    states = np.concatenate([previous[:, None], flow], 1)
+    found = losses.velocity(tf.constant(flow, tf.float32), tf.constant(previous, tf.float32))
+    np.testing.assert_allclose(found, np.diff(states, axis=1), rtol=1e-5, atol=1e-6)
+
+
 def test_velocity_loss_by_hand():
     # Velocities as above: (1, 0), (0, 2), (-1, -3). Their changes: (-1, 2) with square 5, (-1, -5) with square 26.
     # Row 0 counts both: 31. Row 1 ends after t1: 5. Row 2 has one step, so no change to count. Mean: 18.
@@ -308,15 +351,16 @@ def test_tsp_by_hand():
     np.testing.assert_allclose(loss, (math.log(4 / 3) + math.log(4)) / 2, rtol=1e-6)
 
 
-def test_tsp_weighs_both_signs_alike():
+def test_tsp_weighs_pairs_or_signs_alike():
     # Three pairs with a clicked diff sample, -log sigma(0 - log 3) = log 4 each; one with an unclicked one, log(4/3).
-    # The signs' means: log 4 and log(4/3); were all pairs alike it would be (3 log 4 + log(4/3)) / 4.
-    score = tf.fill((2, 2), math.log(3))
-    diff_label = tf.constant([[1.0, 1.0], [1.0, 0.0]])
-    loss = losses.tsp_loss(score, tf.zeros((2, 2)), diff_label, tf.ones((2, 2), tf.bool))
+    score, zero = tf.fill((2, 2), math.log(3)), tf.zeros((2, 2))
+    diff_label, every = tf.constant([[1.0, 1.0], [1.0, 0.0]]), tf.ones((2, 2), tf.bool)
+    loss = losses.tsp_loss(score, zero, diff_label, every)
+    np.testing.assert_allclose(loss, (3 * math.log(4) + math.log(4 / 3)) / 4, rtol=1e-6)
+    loss = losses.tsp_loss(score, zero, diff_label, every, balanced=True)
     np.testing.assert_allclose(loss, (math.log(4) + math.log(4 / 3)) / 2, rtol=1e-6)
     # With pairs of one sign only, theirs is the loss.
-    loss = losses.tsp_loss(score, tf.zeros((2, 2)), diff_label, tf.constant([[True, True], [True, False]]))
+    loss = losses.tsp_loss(score, zero, diff_label, tf.constant([[True, True], [True, False]]), balanced=True)
     np.testing.assert_allclose(loss, math.log(4), rtol=1e-6)
 
 

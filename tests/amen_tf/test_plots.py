@@ -41,6 +41,22 @@ def test_probe_is_one_request_with_its_own_and_others_candidates(features):
     assert len(set(others)) == len(others) and not probe.clicked[own:].any()
 
 
+def test_targets_can_be_chosen(features):
+    shown, mask = features["candidate_item_id"].numpy(), features[CANDIDATE_MASK].numpy()
+    own, other = shown[1, 0], next(item for item in shown[mask] if item not in shown[1])
+    label = np.zeros(shown.shape, np.float32)
+    label[1, 0] = 1
+    probe = plots.choose_probe({**features, LABEL: tf.constant(label)}, items=[int(other), int(own)])
+    np.testing.assert_array_equal(probe.features["candidate_item_id"], [[other, own]])
+    np.testing.assert_array_equal(probe.features["moveline_item_id"][0], features["moveline_item_id"][1])
+    assert list(probe.clicked) == [False, True]
+    # What goes with the item is what it was shown with.
+    place = tuple(np.argwhere((shown == other) & mask)[0])
+    assert probe.features["candidate_category_id"][0, 0] == features["candidate_category_id"][place]
+    with pytest.raises(ValueError, match="got id 999, which was not"):
+        plots.choose_probe(features, items=[999])
+
+
 def test_heat_map_shows_the_attention_by_state_and_head(ctr, features):
     probe = plots.choose_probe(features)
     figure = plots.alignment_heat_map(ctr, probe, lambda item: f"item {item}")

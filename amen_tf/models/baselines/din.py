@@ -15,6 +15,8 @@ class DIN(CandidateRanker):
       spec: features, sizes and shapes.
     """
 
+    title = "DIN"
+
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(spec, **kwargs)
         self.attention = ActivationUnit(spec.shape.dim, UNITS, spec.seed + 2000, name="attention")

@@ -19,6 +19,8 @@ class WideAndDeep(CandidateRanker):
       spec: features, sizes and shapes.
     """
 
+    title = "Wide&Deep"
+
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(spec, **kwargs)
         self.wide = {

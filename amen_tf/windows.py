@@ -74,14 +74,15 @@ class JoinedWindow:
         if shuffle_seed is None:
             datasets = [part.batches(batch_size, None, file) for part, file in parts]
             return functools.reduce(lambda one, other: one.concatenate(other), datasets)
-        # Of every part a batch has as much as the part is of the whole. An epoch ends with the part that ends first;
-        # rounding leaves a few requests of the others for the next epoch, whose order is another.
+        # Of every part a batch has as much as the part is of the whole, one request at least. A part that ends early,
+        # by rounding, begins again, so that a pass is as long as one over the whole.
         shares = [max(1, round(batch_size * part.size / self.size)) for part, _ in parts]
         datasets = [
-            part.batches(share, shuffle_seed + place, file)
+            part.batches(share, shuffle_seed + place, file).repeat()
             for place, (share, (part, file)) in enumerate(zip(shares, parts, strict=True))
         ]
-        return tf.data.Dataset.zip(tuple(datasets)).map(_stacked, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+        mixed = tf.data.Dataset.zip(tuple(datasets)).take(-(-self.size // batch_size))
+        return mixed.map(_stacked, tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
 @tf.autograph.experimental.do_not_convert

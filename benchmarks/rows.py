@@ -26,7 +26,7 @@ from amen_tf.models.registry import RANKERS
 from amen_tf.precision import precision
 from amen_tf.progress import Progress
 from amen_tf.training import Session, make_deterministic
-from amen_tf.windows import RequestTable, Windows
+from amen_tf.windows import JoinedWindow, RequestTable, Window, Windows
 from benchmarks.prepared import Prepared
 from pipeline.fingerprint import fingerprint
 
@@ -162,7 +162,7 @@ class Workshop:
         session = self._session(row, seed)
         if row in BASELINES:
             goes_on = self._goes_on(settings)
-            windows = Windows(prepared.stage2 if goes_on else prepared.train, prepared.eval)
+            windows = Windows(prepared.stage2 if goes_on else self._both(), prepared.eval)
             earlier = load_weights(self.stage1(row, seed) / "weights.npz") if goes_on else None
             with precision(settings.compute.precision):
                 make_deterministic(seed)
@@ -180,6 +180,11 @@ class Workshop:
     def _goes_on(self, settings: Settings) -> bool:
         """Whether models learn from stage 1 first and go on with stage 2, instead of from both at a time."""
         return settings.ctr.window == "stage2" and self.prepared.stage1 is not self.prepared.stage2
+
+    def _both(self) -> Window:
+        """The whole train window, in batches such as the CTR model has of it."""
+        stage1, stage2 = self.prepared.stage1, self.prepared.stage2
+        return stage2 if stage1 is stage2 else JoinedWindow([stage1, stage2])
 
     def stage1(self, name: str, seed: int) -> pathlib.Path:
         """Folder of the ranker called `name` as it is after the stage-1 window: Θ_base, once a seed, and others."""

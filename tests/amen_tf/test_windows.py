@@ -106,6 +106,15 @@ def test_joined_windows_are_read_one_after_the_other_or_mixed(table, spec):
     assert sorted(key for batch in one for key in batch) == sorted(plain)
 
 
+def test_a_small_window_beside_a_large_one_does_not_end_the_pass(table, spec):
+    # 20 requests and 1, 4 in a batch: one of each batch is the same one, and five of six batches have three others.
+    one = RequestTable.read([batches.rows(batches.batch(spec, rows=3, seed=8), [1])])
+    read = [batch[USER_KEY].numpy() for batch in JoinedWindow([table, one]).batches(4, 3)]
+    assert len(read) == 6
+    late = np.concatenate(read)[np.concatenate(read) >= 2**40]
+    assert set(late) == set(table.columns[USER_KEY])
+
+
 def test_requests_without_a_flow_have_zeros(table, spec, features, generator_folder, tmp_path):
     model, store = CtrModel(spec, CtrSettings(), generator_folder), FlowStore(tmp_path)
     model(features)

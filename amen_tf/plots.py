@@ -187,7 +187,8 @@ def write_images(figures: Mapping[str, Figure], log_dir: str | pathlib.Path) -> 
     folder = pathlib.Path(log_dir) / "validation"
     folder.mkdir(parents=True, exist_ok=True)
     writer = tf.summary.create_file_writer(str(folder))
-    with writer.as_default(step=0):
+    # Recorded whatever a training that was broken off left behind.
+    with writer.as_default(step=0), tf.summary.record_if(True):
         for name, figure in figures.items():
             file = io.BytesIO()
             write_png(figure, file)

@@ -202,7 +202,8 @@ def cosines(looked: Looked, vectors: np.ndarray) -> Cosines:
         return Cosines(float("nan"), float("nan"), float(mean_cosine(vectors)))
     by_state = mean_cosine(looked.heads[looked.seen])
     # A state of which one head alone is not zero has no pair of heads.
-    heads = by_state[~np.isnan(by_state)].mean() if not np.isnan(by_state).all() else float("nan")
+    by_state = by_state[~np.isnan(by_state)]
+    heads = by_state.mean() if len(by_state) else float("nan")
     return Cosines(float(mean_cosine(looked.states[looked.seen, 0])), float(heads), float(mean_cosine(vectors)))
 
 

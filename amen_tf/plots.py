@@ -177,24 +177,34 @@ def write_png(figure: Figure, path: str | pathlib.Path) -> None:
     figure.savefig(path, dpi=120, format="png")
 
 
-def write_images(figures: Mapping[str, Figure], log_dir: str | pathlib.Path) -> None:
+def write_images(figures: Mapping[str, Figure], log_dir: str | pathlib.Path) -> list[pathlib.Path]:
     """Writes figures as images for TensorBoard, and as PNG files beside them.
 
     Args:
       figures: name -> figure.
       log_dir: of a run; images come under `validation`.
+
+    Returns:
+      the PNG files, in the order of `figures`.
     """
     folder = pathlib.Path(log_dir) / "validation"
     folder.mkdir(parents=True, exist_ok=True)
-    writer = tf.summary.create_file_writer(str(folder))
+    writer, paths = tf.summary.create_file_writer(str(folder)), []
     # Recorded whatever a training that was broken off left behind.
     with writer.as_default(step=0), tf.summary.record_if(True):
         for name, figure in figures.items():
             file = io.BytesIO()
             write_png(figure, file)
-            (folder / f"{name}.png").write_bytes(file.getvalue())
+            paths.append(folder / f"{name}.png")
+            paths[-1].write_bytes(file.getvalue())
             tf.summary.image(name, tf.io.decode_png(file.getvalue(), channels=4)[tf.newaxis])
     writer.close()
+    return paths
+
+
+def item_ids(words: Sequence[bytes], unseen: int) -> dict[str, int]:
+    """The item's own id as text -> transformed item id. Arguments as of `item_names`, whose inverse it is."""
+    return {word.decode("utf-8", "replace"): 1 + unseen + place for place, word in enumerate(words)}
 
 
 def item_names(words: Sequence[bytes], unseen: int) -> Callable[[int], str]:

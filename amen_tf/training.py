@@ -81,14 +81,15 @@ class KeepBest(keras.callbacks.Callback):
         self.best, self.weights, self.waited = None, None, 0
 
     def on_epoch_end(self, epoch, logs=None):
-        figure = logs[f"val_{self.watched.name}"] * (1 if self.watched.more_is_better else -1)
+        figure = logs[f"val_{self.watched.name}"]
         if not math.isfinite(figure):
             raise FloatingPointError(
                 f"After epoch {epoch + 1} {self.watched.name} on eval is {figure}: expected a number. The training has "
                 "diverged; lower its learning_rate, or set compute.precision to float32."
             )
-        if self.best is None or figure > self.best:
-            self.best, self.weights, self.waited = figure, self.model.get_weights(), 0
+        score = figure if self.watched.more_is_better else -figure
+        if self.best is None or score > self.best:
+            self.best, self.weights, self.waited = score, self.model.get_weights(), 0
             return
         self.waited += 1
         self.model.stop_training = self.waited >= self.patience

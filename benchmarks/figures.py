@@ -11,6 +11,7 @@ images of the run `figures-<seed>`.
 import csv
 import json
 import pathlib
+import shutil
 from collections.abc import Sequence
 
 import click
@@ -60,14 +61,12 @@ def draw(workshop, seed: int, names: dict[str, str], items: Sequence[str], perso
       items: ids of the targets of Figure 2; none: some are chosen.
       person: for the person.
     """
-    from amen_tf.plots import write_images, write_png
+    from amen_tf.plots import write_images
 
     figures = {"figure_2": _figure_2(workshop, seed, names, items), "figure_3": _figure_3(workshop, seed, person)}
-    write_images(figures, workshop.folder / "tensorboard" / f"figures-{seed}")
-    paths = [workshop.folder / f"{name}.png" for name in figures]
-    for figure, path in zip(figures.values(), paths, strict=True):
-        write_png(figure, path)
-    person.print(f"Written: {', '.join(map(str, paths))}", markup=False)
+    drawn = write_images(figures, workshop.folder / "tensorboard" / f"figures-{seed}")
+    written = [shutil.copy(path, workshop.folder) for path in drawn]
+    person.print(f"Written: {', '.join(map(str, written))}", markup=False)
 
 
 def read_names(path: pathlib.Path) -> dict[str, str]:
@@ -84,19 +83,17 @@ def read_names(path: pathlib.Path) -> dict[str, str]:
 
 
 def _figure_2(workshop, seed: int, names: dict[str, str], items: Sequence[str]):
-    from amen_tf.plots import alignment_heat_map, choose_probe, item_names
+    from amen_tf.plots import alignment_heat_map, choose_probe, item_ids, item_names
     from benchmarks.rows import FULL
 
     prepared = workshop.prepared
-    place = {
-        word.decode("utf-8", "replace"): 1 + prepared.spec.unseen + i for i, word in enumerate(prepared.item_words)
-    }
-    unknown = [item for item in items if item not in place]
+    known = item_ids(prepared.item_words, prepared.spec.unseen) if items else {}
+    unknown = [item for item in items if item not in known]
     if unknown:
         raise click.ClickException(f"--items: expected items that training has seen, got {', '.join(unknown)}.")
     first = next(iter(prepared.test.batches(prepared.test.size if items else LOOKED_AT)))
     try:
-        probe = choose_probe(first, items=[place[item] for item in items])
+        probe = choose_probe(first, items=[known[item] for item in items])
     except ValueError as e:
         raise click.ClickException(f"--items: expected items that the test split shows. {e}") from e
     fitted, _, _ = workshop.fit(FULL, seed)

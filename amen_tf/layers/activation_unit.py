@@ -74,9 +74,8 @@ class ActivationUnit(keras.layers.Layer):
         by_target = tf.expand_dims(targets, -1) * product + event
         # expand_dims, because the gradient of a slice is copied into zeros of its full size.
         hidden = tf.matmul(tf.expand_dims(events, 1), by_target) + tf.expand_dims(self.target(targets) + bias, 2)
-        weights = self.weight(prelu(hidden, tf.cast(self.slope, hidden.dtype)))[..., 0] * tf.expand_dims(
-            tf.cast(mask, hidden.dtype), 1
-        )
+        hidden = prelu(hidden, tf.cast(self.slope, hidden.dtype))
+        weights = self.weight(hidden)[..., 0] * tf.expand_dims(tf.cast(mask, hidden.dtype), 1)
         read = tf.matmul(weights, events)
         return (read, weights) if return_weights else read
 

@@ -115,5 +115,6 @@ def test_images_come_to_tensorboard_and_as_png(ctr, features, tmp_path):
 
 
 def test_item_names():
+    assert plots.item_ids([b"tent", "Zelt \u00fc".encode()], unseen=3) == {"tent": 4, "Zelt \u00fc": 5}
     name = plots.item_names([b"tent", "Zelt \u00fc".encode()], unseen=3)
     assert [name(4), name(5), name(2), name(6)] == ["tent", "Zelt \u00fc", "new item, bucket 2", "new item, bucket 6"]

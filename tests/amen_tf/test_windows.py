@@ -107,7 +107,8 @@ def test_joined_windows_are_read_one_after_the_other_or_mixed(table, spec):
 
 
 def test_a_small_window_beside_a_large_one_does_not_end_the_pass(table, spec):
-    # 20 requests and 1, 4 in a batch: one of each batch is the same one, and five of six batches have three others.
+    # 20 requests and 1, in batches of 4 or so: each of the six has the one, and the 20, four to a batch, end with the
+    # fifth and begin again.
     one = RequestTable.read([batches.rows(batches.batch(spec, rows=3, seed=8), [1])])
     read = [batch[USER_KEY].numpy() for batch in JoinedWindow([table, one]).batches(4, 3)]
     assert len(read) == 6

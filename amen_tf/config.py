@@ -257,7 +257,7 @@ class GeneratorSettings(TrainerSettings):
     diversity_weight: float = pydantic.Field(0.1, ge=0)
     velocity_weight: float = pydantic.Field(0.01, ge=0)
     next_item_weight: float = pydantic.Field(1.0, ge=0)
-    item_dropout: float = pydantic.Field(0.6, ge=0, lt=1)
+    item_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
     sampled_negatives: int = pydantic.Field(256, ge=0)
     weight_init: bool = True
     collapse_limit: float = pydantic.Field(0.99, gt=0, le=1)
@@ -271,7 +271,8 @@ class CtrSettings(TrainerSettings):
     `train` both start afresh and learn from the whole train window at a time, where AMEN's requests of the first window
     have no flow, because the generator has learned from their clicks. `tsp_pairs`: `all` is the mean of Eq. 9;
     `balanced` gives the pairs of either sign the same weight. `flow_similarity` adds the cosine of the target
-    with each flow state.
+    with each flow state; `moveline_similarity` how near the target is to what the user has touched of its category, by
+    the generator's item vectors.
     """
 
     window: Literal["stage2", "train"] = "stage2"
@@ -281,6 +282,7 @@ class CtrSettings(TrainerSettings):
     use_flow: bool = True
     use_alignment: bool = True
     flow_similarity: bool = False
+    moveline_similarity: bool = False
 
 
 class ComputeSettings(Section):

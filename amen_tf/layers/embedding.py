@@ -142,11 +142,12 @@ class EventEmbedding(keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, events: Mapping[str, tf.Tensor], training=None):
-        """events: field -> `[B, L]` int64 -> `[B, L, d]` float32, zero at padding."""
-        vectors = self.items({field: events[field] for field in self.items.sizes}, training=training)
+    def call(self, events: Mapping[str, tf.Tensor], training=None, items: tf.Tensor | None = None):
+        """events: field -> `[B, L]` int64 -> `[B, L, d]` float32, zero at padding; `items`: their items' vectors."""
+        if items is None:
+            items = self.items({field: events[field] for field in self.items.sizes}, training=training)
         # A real event has all three, so its mask is theirs.
-        vectors += self.scene(events[SCENE], masked=True) + self.behavior(events[BEHAVIOR], masked=True)
+        vectors = items + self.scene(events[SCENE], masked=True) + self.behavior(events[BEHAVIOR], masked=True)
         vectors += self.age(events[AGE], masked=True) + self.position
         return vectors * tf.cast(event_mask(events), vectors.dtype)[..., tf.newaxis]
 

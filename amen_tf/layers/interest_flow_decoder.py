@@ -18,33 +18,33 @@ class CausalAttention(keras.layers.Layer):
       heads: H.
       dim: d, a multiple of H.
       seed: seed of the first kernel.
-      copies: values start as the positions' own vectors, and not as a random projection of them.
     """
 
-    def __init__(self, heads: int, dim: int, seed: int, copies: bool = False, **kwargs):
+    def __init__(self, heads: int, dim: int, seed: int, **kwargs):
         super().__init__(**kwargs)
-        self.heads, self.dim, self.seed, self.copies = heads, dim, seed, copies
-        query, key, value = (keras.initializers.GlorotUniform(seed=seed + i) for i in range(3))
-        first = {"query": query, "key": key, "value": keras.initializers.Identity() if copies else value}
+        self.heads, self.dim, self.seed = heads, dim, seed
         self.query, self.key, self.value = (
-            keras.layers.Dense(dim, use_bias=False, kernel_initializer=kernel, name=name)
-            for name, kernel in first.items()
+            keras.layers.Dense(
+                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
+            )
+            for i, name in enumerate(("query", "key", "value"))
         )
 
-    def call(self, x, mask, cache: Cache | None = None):
+    def call(self, x, mask, cache: Cache | None = None, values: tf.Tensor | None = None):
         """Attends from the new positions `x` to everything cached and to themselves.
 
         Args:
           x: `[B, S, d]` float32, the new positions.
           mask: `[B, S, P + S]` bool, what each new position may read of the P cached and S new ones.
           cache: keys and values of P earlier positions.
+          values: `[B, S, d]`, what is read at the new positions; a learned projection of `x` if not given.
 
         Returns:
           heads `[B, H, S, d_head]` and the cache with the new positions appended.
         """
         query = split_heads(self.query(x), self.heads)
         key = split_heads(self.key(x), self.heads)
-        value = split_heads(self.value(x), self.heads)
+        value = split_heads(self.value(x) if values is None else tf.cast(values, key.dtype), self.heads)
         if cache is not None:
             key, value = tf.concat([cache[0], key], 2), tf.concat([cache[1], value], 2)
         weights = tf.nn.softmax(attention_scores(query, key, mask))
@@ -85,8 +85,9 @@ class InterestFlowDecoder(keras.layers.Layer):
     Eq. (2): f̂_t = Concat(h_1, ..., h_H). Three readings of "the output of each head":
 
     - `heads`: the raw outputs of the last layer's attention, with no output projection, residual or feed-forward after
-      them. This is Eq. (2) as it is written, and the default. Its values start as the events' own vectors, so that a
-      state begins as a mean of what was done, in the space of the items that it is compared with.
+      them. This is Eq. (2) as it is written, and the default. What its heads read is given (`values`) and not
+      projected: a state is a mean of vectors out of the very space that it is compared in, and what two items have in
+      common need not be learned through a matrix that turns one space into the other.
     - `projection`: an output projection mixes the heads; h_i is the i-th of H equal parts of its result.
     - `ffn`: the last layer is a whole block with residuals and a feed-forward layer, and a norm; h_i as above.
 
@@ -114,30 +115,34 @@ class InterestFlowDecoder(keras.layers.Layer):
         self.blocks = [DecoderBlock(heads, dim, dropout, seed + 10 * i, name=f"block_{i}") for i in range(whole)]
         self.norm = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
         if readout != "ffn":
-            self.last = CausalAttention(heads, dim, seed + 10 * layers, copies=readout == "heads", name="last")
+            self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
         if readout == "projection":
             initializer = keras.initializers.GlorotUniform(seed=seed + 10 * layers + 3)
             self.projection = keras.layers.Dense(dim, kernel_initializer=initializer, name="projection")
 
-    def call(self, x, mask, caches: list[Cache] | None = None, training=None):
+    def call(self, x, mask, caches: list[Cache] | None = None, training=None, values: tf.Tensor | None = None):
         """Decodes new positions.
 
         Args:
           x: `[B, S, d]` float32, token vectors of the new positions.
           mask: `[B, S, P + S]` bool, what each new position may read.
           caches: one cache per layer from the earlier call, for P positions.
+          training: whether dropout is on.
+          values: `[B, S, d]`, of which the heads give means, the i-th of the i-th of H equal parts; `x` if not given.
+            The other read-outs make their own.
 
         Returns:
           states `[B, S, H, d_head]` float32 with unit length over their last two axes, and the caches.
         """
         caches = list(caches) if caches else [None] * self.layers
+        values = (x if values is None else values) if self.readout == "heads" else None
         kept = []
         for i, block in enumerate(self.blocks):
             x, cache = block(x, mask, caches[i], training=training)
             kept.append(cache)
         x = self.norm(x)
         if self.readout != "ffn":
-            heads, cache = self.last(x, mask, caches[-1])
+            heads, cache = self.last(x, mask, caches[-1], values)
             kept.append(cache)
             x = merge_heads(heads)
         if self.readout == "projection":

@@ -45,9 +45,9 @@ class InterestEncoder(keras.layers.Layer):
         """field -> `[B, N]` ids of the candidate items."""
         return with_prefix(features, CANDIDATE, self.contract.item_fields)
 
-    def call(self, features, training=None):
-        """features -> events `[B, L, d]` float32."""
-        return self.events(self.moveline(features), training=training)
+    def call(self, features, training=None, items: tf.Tensor | None = None):
+        """features -> events `[B, L, d]` float32; `items` `[B, L, d]`: their items' vectors, if they are there."""
+        return self.events(self.moveline(features), training=training, items=items)
 
 
 class SideEmbedding(keras.layers.Layer):

@@ -9,6 +9,7 @@ from amen_tf import losses
 from amen_tf.config import CtrSettings
 from amen_tf.features import (
     CANDIDATE_MASK,
+    CATEGORY_ID,
     DIFF_CLICKED,
     DIFF_UNCLICKED,
     DIVERSITY,
@@ -23,7 +24,9 @@ from amen_tf.layers.calibration import CalibrationNet, prefix_mask
 from amen_tf.layers.embedding import concat_fields
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
+from amen_tf.layers.similar_events import SimilarEvents
 from amen_tf.models.base import BaseModel
+from amen_tf.models.candidate_ranker import Encoded
 from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.spec import ModelSpec
 
@@ -52,8 +55,9 @@ class CtrModel(BaseModel):
     """AMEN: h_user as in the base, the aligned flow, diversity, velocity and the calibration score.
 
     z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp). With
-    `settings.flow_similarity` z also has the cosine of the target with each flow state, in the generator's own table.
-    Whatever depends on the user alone is computed once per request.
+    `settings.flow_similarity` z also has the cosine of the target with each flow state, in the generator's own table;
+    with `settings.moveline_similarity`, how near the target is to what the user has touched of its category, in what the
+    generator knows of items beyond their category (not in the paper). Whatever depends on the user alone is computed once per request.
 
     Args:
       spec: features, sizes and shapes.
@@ -73,6 +77,7 @@ class CtrModel(BaseModel):
         if settings.use_flow:
             loaded = isinstance(generator, FrozenGenerator)
             self.generator = generator if loaded else FrozenGenerator(generator, spec.contract, name="generator")
+            self.similar = SimilarEvents(name="similar") if settings.moveline_similarity else None
             self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
 
     @property
@@ -101,6 +106,8 @@ class CtrModel(BaseModel):
             per_candidate.append(self._aligned(vectors, flow[FLOW]))
             if self.settings.flow_similarity:
                 per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
+            if self.similar is not None:
+                per_candidate.append(self._similar(encoded))
             # A state has unit length: zeros say that this request was given no flow.
             known = tf.reduce_any(flow[FLOW][:, 0] != 0.0, -1, keepdims=True)
             per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0]]
@@ -117,6 +124,15 @@ class CtrModel(BaseModel):
             tf.concat([candidate_mask, diff_mask], 1),
         )
         return Scores(main, calibration[:, :count], calibration[:, count:])
+
+    def _similar(self, encoded: Encoded) -> tf.Tensor:
+        """Nearness `[B, N, .]` of each candidate to events whose item has its category."""
+        fields, count = self.spec.contract.item_fields, tf.shape(encoded.targets)[1]
+        items = concat_fields([encoded.candidates, {field: encoded.moveline[field] for field in fields}], 1)
+        vectors = self.generator.beyond_category(items)
+        same = encoded.candidates[CATEGORY_ID][:, :, tf.newaxis] == encoded.moveline[CATEGORY_ID][:, tf.newaxis, :]
+        same &= (encoded.moveline[ITEM_ID] != PAD_ID)[:, tf.newaxis, :]
+        return self.similar(vectors[:, :count], vectors[:, count:], same)
 
     def alignment_weights(self, features) -> tf.Tensor:
         """The attention of Eq. (7), `[B, H, N, T]` float32: which flow states each candidate reads (Figure 2).

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf import losses
-from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, MOVELINE, VELOCITY, FeatureContract
+from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, ITEM_ID, MOVELINE, VELOCITY, FeatureContract
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 
@@ -80,5 +80,19 @@ class FrozenGenerator(keras.layers.Layer):
 
     def candidate_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Candidates `[B, N]` -> their unit vectors `[B, N, d]` in the generator's own item table."""
-        columns = with_prefix(features, CANDIDATE, self.contract.item_fields)
-        return tf.stop_gradient(self._items(**columns)["vectors"])
+        return self._vectors(with_prefix(features, CANDIDATE, self.contract.item_fields))
+
+    def beyond_category(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What sets items apart from others of their category: field -> ids `[B, N]` -> unit vectors `[B, N, d]`.
+
+        The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
+        nothing, because it is absent or new.
+        """
+        vectors = self._vectors(items)
+        category = self._vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])})
+        rest = vectors - tf.reduce_sum(vectors * category, -1, keepdims=True) * category
+        # Rounding leaves a little of a vector that has no such part.
+        return tf.nn.l2_normalize(tf.where(tf.norm(rest, axis=-1, keepdims=True) > 1e-4, rest, 0.0), -1, epsilon=1e-12)
+
+    def _vectors(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        return tf.stop_gradient(self._items(**items)["vectors"])

@@ -63,6 +63,20 @@ def concat_heads(heads: tf.Tensor) -> tf.Tensor:
     return tf.reshape(heads, (tf.shape(heads)[0], tf.shape(heads)[1], heads.shape[-2] * heads.shape[-1]))
 
 
+class Prompt(NamedTuple):
+    """The moveline as the decoder reads it.
+
+    Attributes:
+      tokens: `[B, L, d]`, the events' embeddings, which say what is read.
+      values: `[B, L, d]` float32, the unit vectors of their items, which is what is read.
+      real: `[B, L]` bool, False = padding.
+    """
+
+    tokens: tf.Tensor
+    values: tf.Tensor
+    real: tf.Tensor
+
+
 class FlowTokens(keras.layers.Layer):
     """The decoder's tokens after the moveline: the start token, then one per fed-back state.
 
@@ -102,6 +116,31 @@ class FlowTokens(keras.layers.Layer):
         return state * tf.cast(self.scale, state.dtype) + tf.cast(self.step[step], state.dtype)
 
 
+class FlowValues(keras.layers.Layer):
+    """What the decoder's heads read: items' unit vectors, and a learned one where there is no item.
+
+    There is none at the start token and at events such as a search.
+
+    Args:
+      std: standard deviation of the initialiser.
+      seed: of the initialiser.
+    """
+
+    def __init__(self, std: float, seed: int, **kwargs):
+        super().__init__(**kwargs)
+        self.std, self.seed = std, seed
+
+    def build(self, input_shape):
+        initializer = keras.initializers.RandomNormal(stddev=self.std, seed=self.seed)
+        self.nothing = self.add_weight(name="nothing", shape=(input_shape[-1],), initializer=initializer)
+        super().build(input_shape)
+
+    def call(self, vectors):
+        """Unit vectors of items `[B, S, d]`, zero where there is none -> unit vectors `[B, S, d]` float32."""
+        nothing = tf.nn.l2_normalize(tf.cast(self.nothing, tf.float32), -1)
+        return tf.where(tf.reduce_any(vectors != 0.0, -1, keepdims=True), tf.cast(vectors, tf.float32), nothing)
+
+
 class Generator(keras.Model):
     """A causal decoder over the moveline and T tokens, the first of which stands for "now" (Algorithm 1, lines 2-12).
 
@@ -130,6 +169,7 @@ class Generator(keras.Model):
         shape = spec.shape
         self.encoder = InterestEncoder(spec, settings.item_dropout, name="encoder")
         self.tokens = FlowTokens(shape.flow_length, shape.dim, shape.embedding_std, spec.seed + 3500, name="tokens")
+        self.values = FlowValues(shape.embedding_std, spec.seed + 3600, dtype=tf.float32, name="values")
         self.decoder = InterestFlowDecoder(
             settings.layers, shape.heads, shape.dim, shape.dropout, spec.seed + 3000, settings.readout, name="decoder"
         )
@@ -147,22 +187,22 @@ class Generator(keras.Model):
 
     def item_vectors(self, items: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """field -> ids `[...]` -> unit vectors `[..., d]`: e as the flow knows it (zero for id 0 throughout)."""
-        vectors = self.encoder.items(items, training=training)
-        return tf.nn.l2_normalize(tf.cast(vectors, tf.float32), -1, epsilon=1e-12)
+        return _unit(self.encoder.items(items, training=training))
 
     def generate(self, features) -> Flow:
         """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed."""
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training=False).flow
-        events, real = self._prompt(features, training=False)
-        start = self.tokens(tf.zeros_like(events[:, :0]))
-        heads, caches = self.decoder(tf.concat([events, start], 1), causal_mask(_more(real, 1)), training=False)
+        prompt = self._prompt(features, training=False)
+        start = self.tokens(tf.zeros_like(prompt.tokens[:, :0]))
+        heads, caches = self._decode(prompt, start, prompt.values[:, :0], causal_mask(_more(prompt.real, 1)), False)
         previous, states = heads[:, -2], [heads[:, -1:]]
         for step in range(1, self.spec.shape.flow_length):
-            token = self.tokens.next(tf.cast(concat_heads(states[-1]), events.dtype), step)
-            state, caches = self.decoder(token, _more(real, step + 1)[:, tf.newaxis, :], caches, training=False)
-            states.append(state)
-        return self._flow(tf.concat(states, 1), previous, real)
+            state = concat_heads(states[-1])
+            token, mask = self.tokens.next(tf.cast(state, start.dtype), step), _more(prompt.real, step + 1)
+            heads, caches = self.decoder(token, mask[:, tf.newaxis, :], caches, training=False, values=state)
+            states.append(heads)
+        return self._flow(tf.concat(states, 1), previous, prompt.real)
 
     def teacher_forced(self, features, items: tf.Tensor, training: bool) -> Decoded:
         """Training: the true e_t0 ... e_{t0+T-2} are fed, so that one causal pass decodes every step.
@@ -174,24 +214,31 @@ class Generator(keras.Model):
         """
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training)
-        events, real = self._prompt(features, training)
-        tokens = self.tokens(tf.cast(items[:, :-1], events.dtype))
-        return self._decoded(events, tokens, causal_mask(_more(real, self.spec.shape.flow_length)), real, training)
+        prompt = self._prompt(features, training)
+        fed, mask = items[:, :-1], causal_mask(_more(prompt.real, self.spec.shape.flow_length))
+        return self._decoded(prompt, self.tokens(tf.cast(fed, prompt.tokens.dtype)), fed, mask, training)
 
     def _in_parallel(self, features, training: bool) -> Decoded:
-        events, real = self._prompt(features, training)
-        length = self.spec.shape.flow_length
-        tokens = self.tokens(tf.zeros_like(events[:, :1]) * tf.ones((1, length - 1, 1), events.dtype))
-        return self._decoded(events, tokens, parallel_mask(real, length), real, training)
+        prompt = self._prompt(features, training)
+        fed = tf.zeros_like(prompt.values[:, :1]) * tf.ones((1, self.spec.shape.flow_length - 1, 1))
+        mask = parallel_mask(prompt.real, self.spec.shape.flow_length)
+        return self._decoded(prompt, self.tokens(tf.cast(fed, prompt.tokens.dtype)), fed, mask, training)
 
-    def _decoded(self, events, tokens, mask, real, training) -> Decoded:
-        heads, _ = self.decoder(tf.concat([events, tokens], 1), mask, training=training)
+    def _decoded(self, prompt: Prompt, tokens, fed, mask, training) -> Decoded:
+        heads, _ = self._decode(prompt, tokens, fed, mask, training)
         length = self.spec.shape.moveline_length
-        flow = self._flow(heads[:, length:], heads[:, length - 1], real)
+        flow = self._flow(heads[:, length:], heads[:, length - 1], prompt.real)
         return Decoded(flow, concat_heads(heads[:, :length]))
 
-    def _prompt(self, features, training: bool):
-        return self.encoder(features, training=training), event_mask(self.encoder.moveline(features))
+    def _decode(self, prompt: Prompt, tokens, fed, mask, training):
+        """Moveline and K tokens in one pass; `fed` `[B, K-1, d]` are the unit vectors behind all tokens but the first."""
+        values = tf.concat([prompt.values, self.values(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
+        return self.decoder(tf.concat([prompt.tokens, tokens], 1), mask, training=training, values=values)
+
+    def _prompt(self, features, training: bool) -> Prompt:
+        items = self.encoder.items(with_prefix(features, MOVELINE, self.spec.contract.item_fields), training=training)
+        tokens = self.encoder(features, training=training, items=items)
+        return Prompt(tokens, self.values(_unit(items)), event_mask(self.encoder.moveline(features)))
 
     def _flow(self, heads, previous, real) -> Flow:
         seen = tf.reduce_any(real, 1)[:, tf.newaxis]
@@ -308,6 +355,11 @@ class Generator(keras.Model):
         for name, value in terms.items():
             self.terms[name].update_state(sum_over_replicas(value))
         return {name: metric.result() for name, metric in self.terms.items()}
+
+
+def _unit(vectors: tf.Tensor) -> tf.Tensor:
+    """`[..., d]` -> float32 vectors of length 1, or 0 where they are zero throughout."""
+    return tf.nn.l2_normalize(tf.cast(vectors, tf.float32), -1, epsilon=1e-12)
 
 
 def _more(real: tf.Tensor, count: int) -> tf.Tensor:

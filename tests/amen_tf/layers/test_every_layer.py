@@ -19,8 +19,9 @@ from amen_tf.layers.matched_events import MatchedEvents
 from amen_tf.layers.merge_mlp import MergeMLP
 from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
+from amen_tf.layers.similar_events import SimilarEvents
 from amen_tf.layers.target_attention import TargetAttention
-from amen_tf.models.generator import FlowTokens
+from amen_tf.models.generator import FlowTokens, FlowValues
 from tests.amen_tf import batches
 from tests.amen_tf.layers import harness
 from tests.amen_tf.layers.harness import Case
@@ -109,6 +110,16 @@ CASES = {
         lambda: InterestFlowDecoder(2, H, D, 0.1, 3),
         (noise(B, L, D), causal_mask(REAL)),
         (tf.zeros((B, L, D)), causal_mask(NOTHING)),
+    ),
+    SimilarEvents: Case(
+        lambda: SimilarEvents((2, 4)),
+        (noise(B, N, D), noise(B, L, D), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
+        (noise(B, N, D), noise(B, L, D), tf.repeat(NOTHING[:, tf.newaxis, :], N, 1)),
+    ),
+    FlowValues: Case(
+        lambda: FlowValues(0.3, 3),
+        (noise(B, L, D) * tf.cast(REAL, tf.float32)[..., tf.newaxis],),
+        (tf.zeros((B, L, D)),),
     ),
     FlowTokens: Case(lambda: FlowTokens(T, D, 0.3, 3), (noise(B, T - 1, D),)),
 }

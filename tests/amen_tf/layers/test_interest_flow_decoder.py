@@ -50,13 +50,13 @@ def test_states_have_unit_length(tokens, layers):
 
 
 def test_last_layer_gives_its_raw_heads(tokens):
-    # One layer: normalised tokens through attention, and nothing after it but the scaling (Eq. 2).
-    decoder = make(layers=1)
-    mask = causal_mask(tf.constant(REAL))
-    states, _ = decoder(tokens, mask)
-    heads = heads_last(decoder.last(decoder.norm(tokens), mask)[0])
-    length = np.linalg.norm(heads.numpy().reshape(B, S, D), axis=-1)[..., None, None]
-    np.testing.assert_allclose(states, heads / length, rtol=1e-5, atol=1e-6)
+    # One layer: attention by the normalised tokens over the values, and nothing after it but the scaling (Eq. 2).
+    decoder, mask = make(layers=1), causal_mask(tf.constant(REAL))
+    values = tf.constant(np.random.default_rng(1).normal(size=(B, S, D)), tf.float32)
+    for read, states in ((tokens, decoder(tokens, mask)[0]), (values, decoder(tokens, mask, values=values)[0])):
+        heads = heads_last(decoder.last(decoder.norm(tokens), mask, values=read)[0])
+        length = np.linalg.norm(heads.numpy().reshape(B, S, D), axis=-1)[..., None, None]
+        np.testing.assert_allclose(states, heads / length, rtol=1e-5, atol=1e-6)
 
 
 def test_attention_equals_numpy(tokens):
@@ -77,17 +77,24 @@ def test_attention_equals_numpy(tokens):
                 np.testing.assert_allclose(heads[b, s, h], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_raw_heads_begin_as_means_of_what_they_read(tokens):
-    copying = CausalAttention(H, D, seed=3, copies=True)
-    mask = causal_mask(tf.ones((B, S), tf.bool))
-    heads = heads_last(copying(tokens, mask)[0]).numpy().reshape(B, S, D)
+def test_raw_heads_are_means_of_the_values(tokens):
+    attention, mask = CausalAttention(H, D, seed=3), causal_mask(tf.ones((B, S), tf.bool))
+    values = np.random.default_rng(1).normal(size=(B, S, D)).astype("f4")
+    heads = heads_last(attention(tokens, mask, values=tf.constant(values))[0]).numpy().reshape(B, S, D)
     # The first position reads itself alone, the others lie between those that they read.
-    np.testing.assert_allclose(heads[:, 0], tokens[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(heads[:, 0], values[:, 0], rtol=1e-6)
     for s in range(S):
-        read = tokens.numpy()[:, : s + 1]
+        read = values[:, : s + 1]
         assert (heads[:, s] <= read.max(1) + 1e-6).all() and (heads[:, s] >= read.min(1) - 1e-6).all()
-    made = {readout: InterestFlowDecoder(2, H, D, 0.0, 3, readout) for readout in ("heads", "projection")}
-    assert made["heads"].last.copies and not made["projection"].last.copies
+    assert not attention.value.built
+
+
+def test_other_readouts_make_their_own_values(tokens):
+    mask = causal_mask(tf.ones((B, S), tf.bool))
+    for readout in ("projection", "ffn"):
+        decoder = InterestFlowDecoder(2, H, D, 0.0, 3, readout)
+        plain = decoder(tokens, mask)[0]
+        np.testing.assert_array_equal(decoder(tokens, mask, values=tf.ones_like(tokens))[0], plain)
 
 
 def test_a_later_token_changes_no_earlier_state(decoder, tokens):
@@ -95,7 +102,7 @@ def test_a_later_token_changes_no_earlier_state(decoder, tokens):
     before = decoder(tokens, mask)[0].numpy()
     for changed in range(S):
         moved = tokens.numpy().copy()
-        # Not by a constant: layer normalisation takes that out again.
+        # Not by a constant: layer normalisation takes that out of queries and keys again.
         moved[:, changed] += np.arange(D)
         after = decoder(tf.constant(moved), mask)[0].numpy()
         np.testing.assert_array_equal(after[:, :changed], before[:, :changed])

@@ -5,8 +5,10 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
+from amen_tf.config import CtrSettings
 from amen_tf.features import DIVERSITY, FLOW, VELOCITY
 from amen_tf.layers.embedding import event_mask
+from amen_tf.models.ctr import CtrModel
 
 D, SIDE = 8, 8
 # Touched, count and two recencies, each for item and category.
@@ -55,6 +57,23 @@ def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_in
     diversity = tf.reduce_mean(flow[DIVERSITY], -1)[:, tf.newaxis]
     # The last number says that there is a flow.
     close(request, tf.concat([*per_request, diversity, flow[VELOCITY][:, 0], tf.ones_like(diversity)], -1))
+
+
+def test_ctr_model_with_similarities_reads_cosines_behind_all_else(spec, generator_folder, features):
+    ctr = CtrModel(spec, CtrSettings(flow_similarity=True, moveline_similarity=True), generator_folder)
+    ctr(features)
+    plain, vectors = merge_inputs(ctr, features)[0].numpy(), ctr.generator.candidate_vectors(features).numpy()
+    steps, near = spec.shape.flow_length, 7
+    states = ctr.flow(features)[FLOW].numpy()
+    close(plain[..., -steps - near : -near], vectors @ states.transpose(0, 2, 1))
+    # The first of the last seven: the largest cosine with the newest three events of the target's category.
+    items, moveline = ctr.encoder.candidates(features), ctr.encoder.moveline(features)
+    ours = ctr.generator.beyond_category(items).numpy()
+    theirs = ctr.generator.beyond_category({field: moveline[field] for field in items}).numpy()
+    same = items["category_id"].numpy()[:, :, None] == moveline["category_id"].numpy()[:, None]
+    same &= moveline["item_id"].numpy()[:, None] != 0
+    close(plain[..., -near], (ours @ theirs.transpose(0, 2, 1) * same)[:, :, -3:].max(-1))
+    assert same[:, :, -3:].any() and (plain[..., -near] != 0).any()
 
 
 def test_ctr_model_without_alignment_reads_the_mean_of_the_flow(ctr_without_alignment, features):

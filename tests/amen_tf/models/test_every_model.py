@@ -15,7 +15,8 @@ def case(request, spec, features, generator_folder):
     # A new model each time from the same seed; item dropout must not be felt outside of training.
     made = {name: lambda name=name: make_ranker(name, batches.spec(item_dropout=0.5)) for name in RANKERS}
     made["ctr"] = lambda: CtrModel(spec, CtrSettings(), generator_folder)
-    made["ctr_with_similarity"] = lambda: CtrModel(spec, CtrSettings(flow_similarity=True), generator_folder)
+    similar = CtrSettings(flow_similarity=True, moveline_similarity=True)
+    made["ctr_with_similarity"] = lambda: CtrModel(spec, similar, generator_folder)
     hiding = GeneratorSettings(item_dropout=0.5)
     made["generator"] = lambda: Generator(spec, hiding)
     made["generator_in_parallel"] = lambda: Generator(spec, hiding.model_copy(update={"decoder": "parallel"}))

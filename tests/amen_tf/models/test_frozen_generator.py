@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from amen_tf import losses
-from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, VELOCITY
+from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, ITEM_ID, VELOCITY
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.frozen_generator import FrozenGenerator
 from tests.amen_tf import batches
@@ -47,6 +47,22 @@ def test_flow_diversity_and_velocity_equal_the_live_generators(frozen, generator
 def test_candidate_vectors_come_from_the_generators_table(frozen, generator, features):
     items = with_prefix(features, CANDIDATE, generator.spec.contract.item_fields)
     close(frozen.candidate_vectors(features), generator.item_vectors(items))
+
+
+def test_what_an_id_says_beyond_its_category(frozen, generator, features):
+    items = with_prefix(features, CANDIDATE, generator.spec.contract.item_fields)
+    beyond = frozen.beyond_category(items).numpy()
+    category = generator.item_vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])}).numpy()
+    there = items[ITEM_ID].numpy() != 0
+    # A unit vector at right angles to the category's, in the plane of the two; nothing where there is no item.
+    np.testing.assert_allclose(np.linalg.norm(beyond, axis=-1), there, atol=1e-5)
+    np.testing.assert_allclose((beyond * category).sum(-1), 0.0, atol=1e-5)
+    vectors = generator.item_vectors(items).numpy()
+    along = (vectors * category).sum(-1, keepdims=True) * category
+    across = (vectors * beyond).sum(-1, keepdims=True) * beyond
+    np.testing.assert_allclose(along + across, vectors, atol=1e-5)
+    hidden = {**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])}
+    np.testing.assert_array_equal(frozen.beyond_category(hidden), 0.0)
 
 
 @pytest.mark.parametrize("rows", [1, 4])

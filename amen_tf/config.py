@@ -249,6 +249,8 @@ class GeneratorSettings(TrainerSettings):
     `rank_requests` of the eval split are ranked against the whole catalogue (HR@10, NDCG@10) after every epoch.
     """
 
+    batch_size: int = pydantic.Field(64, ge=1)
+    learning_rate: float = pydantic.Field(4e-3, gt=0)
     layers: int = pydantic.Field(2, ge=1)
     decoder: Literal["autoregressive", "parallel"] = "autoregressive"
     readout: Literal["heads", "projection", "ffn"] = "heads"
@@ -258,7 +260,7 @@ class GeneratorSettings(TrainerSettings):
     velocity_weight: float = pydantic.Field(0.01, ge=0)
     next_item_weight: float = pydantic.Field(1.0, ge=0)
     item_dropout: float = pydantic.Field(0.0, ge=0, lt=1)
-    sampled_negatives: int = pydantic.Field(256, ge=0)
+    sampled_negatives: int = pydantic.Field(512, ge=0)
     weight_init: bool = True
     collapse_limit: float = pydantic.Field(0.99, gt=0, le=1)
     rank_requests: int = pydantic.Field(2000, ge=1)
@@ -282,7 +284,7 @@ class CtrSettings(TrainerSettings):
     use_flow: bool = True
     use_alignment: bool = True
     flow_similarity: bool = False
-    moveline_similarity: bool = False
+    moveline_similarity: bool = True
 
 
 class ComputeSettings(Section):

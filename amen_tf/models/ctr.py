@@ -56,8 +56,9 @@ class CtrModel(BaseModel):
 
     z = [a_flow, h_user, mean S_div, v_t0, e_t0, match, side features] -> MLP -> ŷ_main; ŷ = σ(ŷ_main + c_tsp). With
     `settings.flow_similarity` z also has the cosine of the target with each flow state, in the generator's own table;
-    with `settings.moveline_similarity`, how near the target is to what the user has touched of its category, in what the
-    generator knows of items beyond their category (not in the paper). Whatever depends on the user alone is computed once per request.
+    with `settings.moveline_similarity`, how near the target is to what the user has touched of its category, by what
+    the generator knows of items beyond their category. Neither is in the paper. Whatever depends on the user alone is
+    computed once per request.
 
     Args:
       spec: features, sizes and shapes.
@@ -77,7 +78,7 @@ class CtrModel(BaseModel):
         if settings.use_flow:
             loaded = isinstance(generator, FrozenGenerator)
             self.generator = generator if loaded else FrozenGenerator(generator, spec.contract, name="generator")
-            self.similar = SimilarEvents(name="similar") if settings.moveline_similarity else None
+            self.similar = SimilarEvents(dtype=tf.float32, name="similar") if settings.moveline_similarity else None
             self.alignment = SemanticAlignment(shape.heads, shape.dim, seed + 4200, name="alignment")
 
     @property
@@ -106,12 +107,12 @@ class CtrModel(BaseModel):
             per_candidate.append(self._aligned(vectors, flow[FLOW]))
             if self.settings.flow_similarity:
                 per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
-            if self.similar is not None:
-                per_candidate.append(self._similar(encoded))
             # A state has unit length: zeros say that this request was given no flow.
-            known = tf.reduce_any(flow[FLOW][:, 0] != 0.0, -1, keepdims=True)
-            per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0]]
-            per_request.append(tf.cast(known, tf.float32))
+            known = tf.cast(tf.reduce_any(flow[FLOW][:, 0] != 0.0, -1, keepdims=True), tf.float32)
+            per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0], known]
+            if self.similar is not None:
+                # Nor may the generator's item vectors speak where its flow may not: they know the same clicks.
+                per_candidate.append(self._similar(encoded) * known[:, tf.newaxis])
         main = self.merged(per_candidate, per_request, training)
         if not with_diff:
             return Scores(main, self.calibration(targets, events, mask), None)
@@ -131,7 +132,7 @@ class CtrModel(BaseModel):
         items = concat_fields([encoded.candidates, {field: encoded.moveline[field] for field in fields}], 1)
         vectors = self.generator.beyond_category(items)
         same = encoded.candidates[CATEGORY_ID][:, :, tf.newaxis] == encoded.moveline[CATEGORY_ID][:, tf.newaxis, :]
-        same &= (encoded.moveline[ITEM_ID] != PAD_ID)[:, tf.newaxis, :]
+        same &= (encoded.mask & (encoded.moveline[ITEM_ID] != PAD_ID))[:, tf.newaxis, :]
         return self.similar(vectors[:, :count], vectors[:, count:], same)
 
     def alignment_weights(self, features) -> tf.Tensor:

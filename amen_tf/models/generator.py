@@ -231,7 +231,7 @@ class Generator(keras.Model):
         return Decoded(flow, concat_heads(heads[:, :length]))
 
     def _decode(self, prompt: Prompt, tokens, fed, mask, training):
-        """Moveline and K tokens in one pass; `fed` `[B, K-1, d]` are the unit vectors behind all tokens but the first."""
+        """Moveline and K tokens in one pass; `fed` `[B, K-1, d]`: the unit vectors behind all tokens but the first."""
         values = tf.concat([prompt.values, self.values(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
         return self.decoder(tf.concat([prompt.tokens, tokens], 1), mask, training=training, values=values)
 

@@ -28,7 +28,7 @@ class Catalogue:
 
     def sample(self, count: int, seed: tf.Tensor) -> dict[str, tf.Tensor]:
         """`count` items uniformly with replacement: field -> ids `[count]`; the same `seed` `[2]` draws the same."""
-        rows = tf.random.stateless_uniform((count,), seed, maxval=self.size, dtype=tf.int32)
+        rows = tf.random.stateless_uniform((count,), seed, maxval=self.size, dtype=tf.int32, alg="philox")
         return {field: tf.gather(tf.constant(ids, tf.int64), rows) for field, ids in self.fields.items()}
 
     def sampling_probability(self, ids: tf.Tensor, in_batch: tf.Tensor, uniform: int) -> tf.Tensor:

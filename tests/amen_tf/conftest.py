@@ -75,6 +75,12 @@ def ctr_without_alignment(spec, features, generator_folder):
     return built(CtrModel(spec, CtrSettings(use_alignment=False), generator_folder), features)
 
 
+@pytest.fixture(scope="session")
+def ctr_with_similarity(spec, features, generator_folder):
+    settings = CtrSettings(flow_similarity=True, moveline_similarity=True)
+    return built(CtrModel(spec, settings, generator_folder), features)
+
+
 @pytest.fixture(scope="package", autouse=True)
 def unoptimised_graphs():
     """Graphs run once or twice here; optimising each took a third of all the time."""

@@ -5,15 +5,17 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.config import CtrSettings, GeneratorSettings
+from amen_tf.config import ComputeSettings, CtrSettings, GeneratorSettings
 from amen_tf.initialization import copy_by_name, named_weights
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.models.generator import Generator
 from amen_tf.models.registry import RANKERS, make_ranker
 from amen_tf.precision import precision, with_loss_scaling
+from amen_tf.training import Session, Watched, make_deterministic, train
 from tests.amen_tf import batches
 from tests.amen_tf.conftest import built
+from tests.amen_tf.layers.harness import randomise
 
 # bfloat16 has 8 significant bits, float16 has 11: about 0.4 % and 0.05 % a number, and sums of tens of them.
 TOLERANCE = {"mixed_bfloat16": 0.1, "mixed_float16": 0.02}
@@ -113,3 +115,47 @@ def test_xla_compiles_the_generators_and_the_ctr_models_losses(spec, features, c
     compiled = tf.function(lambda f: generator.compute_losses(f, False, SEED), autograph=False, jit_compile=True)
     for name, value in generator.compute_losses(features, False, SEED).items():
         assert float(compiled(features)[name]) == pytest.approx(float(value), rel=1e-4), name
+
+
+EPOCHS = 6
+
+
+def trained(name, compute, spec, features, generator_folder, tmp_path):
+    """Losses of six steps of `train`, from the same first weights."""
+    with precision(compute.precision):
+        make_deterministic(spec.seed)
+        options = {"epochs": EPOCHS, "patience": 9, "learning_rate": 0.01}
+        if name == "generator":
+            settings = GeneratorSettings(sampled_negatives=5, **options)
+            model, watched = Generator(spec, settings, batches.catalogue(spec)), Watched("info_nce", False)
+            model.compute_losses(features, False, SEED)
+        else:
+            settings = CtrSettings(tsp_weight=0.3, flow_similarity=True, **options)
+            model, watched = CtrModel(spec, settings, generator_folder), Watched("auc", True)
+        model(features)
+        randomise(model, size=0.2)
+        data = tf.data.Dataset.from_tensors(features)
+        return train(model, settings, data, data, watched, Session(tmp_path, lambda progress: None, compute), 1)
+
+
+@pytest.fixture(scope="module")
+def in_float32(spec, features, generator_folder, tmp_path_factory):
+    """Losses on eval in single precision, without XLA."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("generator", "ctr")}
+    plain = ComputeSettings()
+    return {name: trained(name, plain, spec, features, generator_folder, f)["val_loss"] for name, f in folders.items()}
+
+
+@pytest.mark.parametrize("name", ["generator", "ctr"])
+@pytest.mark.parametrize("compute", [{"xla": True}, {"precision": "mixed_bfloat16"}, {"precision": "mixed_float16"}])
+def test_training_takes_the_same_steps(name, compute, spec, features, generator_folder, in_float32, tmp_path):
+    compute, expected = ComputeSettings(**compute), in_float32[name]
+    history = trained(name, compute, spec, features, generator_folder, tmp_path)["val_loss"]
+    tolerance = 1e-3 if compute.xla else 0.02
+    assert expected[-1] < 0.9 * expected[0]
+    if compute.precision != "mixed_float16":
+        assert history == pytest.approx(expected, rel=tolerance)
+        return
+    # A step whose scaled gradients overflow is left out and the scale halved: training is up to two steps behind.
+    assert sorted(history, reverse=True) == history
+    assert expected[-1] * (1 - tolerance) <= history[-1] <= expected[-3] * (1 + tolerance)

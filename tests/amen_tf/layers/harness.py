@@ -1,4 +1,7 @@
-"""One harness that every layer goes through: eager = graph, save and load, config, fully masked rows.
+"""One harness that every layer goes through.
+
+Eager = graph, save and load, config, fully masked rows; for layers that have them: N candidates = N single calls, their
+order, and padding that changes nothing.
 
 A `Case` says how to make a layer and what to call it with; `tests/amen_tf/layers/test_every_layer.py` lists them all.
 """
@@ -21,11 +24,15 @@ class Case(NamedTuple):
       make: builds a new layer, the same each time.
       inputs: positional arguments of its call; tensors, or mappings of tensors.
       masked: the same with everything masked that a mask can hide; None for layers without a mask.
+      candidates: places of the arguments that have the candidates as their axis 1, as the result then has.
+      garbled: the inputs with other numbers wherever a mask hides them; None for layers without a mask.
     """
 
     make: Callable[[], keras.layers.Layer]
     inputs: tuple
     masked: tuple | None = None
+    candidates: tuple[int, ...] = ()
+    garbled: tuple | None = None
 
 
 def randomise(layer: tf.Module, seed: int = 0, size: float = 0.4) -> None:
@@ -102,3 +109,34 @@ def check_masked(case: Case) -> None:
     for gradient in tape.gradient(total, layer.trainable_variables):
         if gradient is not None:
             assert np.isfinite(tf.convert_to_tensor(gradient).numpy()).all()
+
+
+def check_candidates(case: Case) -> None:
+    """N candidates give what N single calls give, in whatever order they come."""
+    layer = case.make()
+    layer(*case.inputs)
+    randomise(layer)
+    together = flat(layer(*case.inputs))
+
+    def chosen(places: list[int]) -> list[np.ndarray]:
+        def pick(place: int, argument: Any) -> Any:
+            if place not in case.candidates:
+                return argument
+            return tf.nest.map_structure(lambda tensor: tf.gather(tensor, places, axis=1), argument)
+
+        return flat(layer(*(pick(place, argument) for place, argument in enumerate(case.inputs))))
+
+    count = together[0].shape[1]
+    for places in (*([n] for n in range(count)), list(range(count))[::-1]):
+        for one, other in zip(chosen(places), together, strict=True):
+            np.testing.assert_allclose(one, other[:, places], rtol=1e-5, atol=1e-5)
+    assert any(np.ptp(output, axis=1).max() > 0 for output in together), "candidates do not differ; nothing is tested"
+
+
+def check_padding(case: Case) -> None:
+    """What a mask hides changes nothing."""
+    layer = case.make()
+    layer(*case.inputs)
+    randomise(layer)
+    assert any((a != b).any() for a, b in zip(flat(case.inputs), flat(case.garbled), strict=True)), "nothing is garbled"
+    assert_equal(layer(*case.garbled), layer(*case.inputs), 1e-6)

@@ -49,18 +49,28 @@ def make_events():
     return EventEmbedding(table, length=L, std=0.3, seed=9, **SPEC.event_sizes)
 
 
+GARBLED = batches.garble(FEATURES)
 REAL = FEATURES[MOVELINE + BEHAVIOR] != 0
 NOTHING = tf.zeros_like(REAL)
 
+
+def events(garbled: bool = False):
+    """Vectors of events; with 9 at the padding, where a layer must not look."""
+    return tf.where(REAL[..., tf.newaxis], noise(B, L, D), 9.0) if garbled else noise(B, L, D)
+
+
 CASES = {
     IdEmbedding: Case(
-        lambda: IdEmbedding(50, D, 0.3, 1, unseen=2), (FEATURES["candidate_item_id"],), (EMPTY["candidate_item_id"],)
+        lambda: IdEmbedding(50, D, 0.3, 1, unseen=2),
+        (FEATURES["candidate_item_id"],),
+        (EMPTY["candidate_item_id"],),
+        (0,),
     ),
     ItemEmbedding: Case(
-        lambda: ItemEmbedding(SPEC.item_sizes, D, 0.3, 1, unseen=2), (items(FEATURES),), (items(EMPTY),)
+        lambda: ItemEmbedding(SPEC.item_sizes, D, 0.3, 1, unseen=2), (items(FEATURES),), (items(EMPTY),), (0,)
     ),
-    EventEmbedding: Case(make_events, (moveline(FEATURES),), (moveline(EMPTY),)),
-    InterestEncoder: Case(lambda: InterestEncoder(SPEC), (FEATURES,), (EMPTY,)),
+    EventEmbedding: Case(make_events, (moveline(FEATURES),), (moveline(EMPTY),), garbled=(moveline(GARBLED),)),
+    InterestEncoder: Case(lambda: InterestEncoder(SPEC), (FEATURES,), (EMPTY,), garbled=(GARBLED,)),
     SideEmbedding: Case(
         lambda: SideEmbedding({"scene": 5, "device": 4}, 0.3, 1), (FEATURES, noise(B, 1)), (EMPTY, noise(B, 1))
     ),
@@ -68,28 +78,38 @@ CASES = {
         lambda: MatchFeatures(("item_id", "category_id")),
         (items(FEATURES), moveline(FEATURES)),
         (items(EMPTY), moveline(EMPTY)),
+        (0,),
+        (items(FEATURES), moveline(GARBLED)),
     ),
     MatchedEvents: Case(
         lambda: MatchedEvents(("item_id", "category_id"), SPEC.sizes[BEHAVIOR], 4, 0.3, 2),
         (items(FEATURES), moveline(FEATURES)),
         (items(EMPTY), moveline(EMPTY)),
+        (0,),
+        (items(FEATURES), moveline(GARBLED)),
     ),
-    MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3))),
+    MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3)), None, (0,)),
     TargetAttention: Case(
         lambda: TargetAttention(H, D, 3),
-        (noise(B, N, D), noise(B, L, D), REAL),
-        (noise(B, N, D), noise(B, L, D), NOTHING),
+        (noise(B, N, D), events(), REAL),
+        (noise(B, N, D), events(), NOTHING),
+        (0,),
+        (noise(B, N, D), events(garbled=True), REAL),
     ),
     ActivationUnit: Case(
         lambda: ActivationUnit(D, 5, 3),
-        (noise(B, N, D), noise(B, L, D), REAL),
-        (noise(B, N, D), noise(B, L, D), NOTHING),
+        (noise(B, N, D), events(), REAL),
+        (noise(B, N, D), events(), NOTHING),
+        (0,),
+        (noise(B, N, D), events(garbled=True), REAL),
     ),
-    SemanticAlignment: Case(lambda: SemanticAlignment(H, D, 3), (noise(B, N, D), noise(B, T, D))),
+    SemanticAlignment: Case(lambda: SemanticAlignment(H, D, 3), (noise(B, N, D), noise(B, T, D)), None, (0,)),
     CalibrationNet: Case(
         lambda: CalibrationNet(H, D, 6, 3),
-        (noise(B, N, D), noise(B, L, D), REAL),
-        (noise(B, N, D), noise(B, L, D), NOTHING),
+        (noise(B, N, D), events(), REAL),
+        (noise(B, N, D), events(), NOTHING),
+        (0,),
+        (noise(B, N, D), events(garbled=True), REAL),
     ),
     CausalAttention: Case(
         lambda: CausalAttention(H, D, 3), (noise(B, L, D), causal_mask(REAL)), (noise(B, L, D), causal_mask(NOTHING))
@@ -113,8 +133,10 @@ CASES = {
     ),
     SimilarEvents: Case(
         lambda: SimilarEvents((2, 4)),
-        (noise(B, N, D), noise(B, L, D), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
-        (noise(B, N, D), noise(B, L, D), tf.repeat(NOTHING[:, tf.newaxis, :], N, 1)),
+        (noise(B, N, D), events(), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
+        (noise(B, N, D), events(), tf.repeat(NOTHING[:, tf.newaxis, :], N, 1)),
+        (0, 2),
+        (noise(B, N, D), events(garbled=True), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
     ),
     FlowValues: Case(
         lambda: FlowValues(0.3, 3),
@@ -165,6 +187,16 @@ def test_config_round_trips(case):
 @named({layer: case for layer, case in CASES.items() if case.masked is not None})
 def test_fully_masked_is_finite(case):
     harness.check_masked(case)
+
+
+@named({layer: case for layer, case in CASES.items() if case.candidates})
+def test_candidates_are_scored_one_by_one_and_in_any_order(case):
+    harness.check_candidates(case)
+
+
+@named({layer: case for layer, case in CASES.items() if case.garbled is not None})
+def test_padding_changes_nothing(case):
+    harness.check_padding(case)
 
 
 @named(CASES)

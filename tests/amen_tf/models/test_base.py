@@ -15,6 +15,8 @@ D, SIDE = 8, 8
 MATCH = 8
 # A mean vector of the matched events for each of the two.
 MATCHED = 16
+# Largest and mean cosine in three windows of the newest events, and the mean over all.
+SIMILAR = 7
 
 
 def merge_inputs(model, features):
@@ -48,8 +50,10 @@ def test_merge_reads_target_interest_their_product_matches_and_sides(base, featu
 
 
 def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_inputs(ctr, features):
-    # z = [a_flow, h_user, mean S_div, v_t0, e_t0, ...]. Behind, so that the base's kernels fit in front.
+    # z = [a_flow, h_user, mean S_div, v_t0, e_t0, ...]. Behind, so that the base's kernels fit in front. What the model
+    # reads of similar events comes last.
     candidate, request = merge_inputs(ctr, features)
+    candidate = candidate[..., :-SIMILAR]
     per_candidate, per_request = shared_parts(ctr, features)
     flow = ctr.flow(features)
     aligned = ctr.alignment(ctr.generator.candidate_vectors(features), flow[FLOW])
@@ -63,23 +67,30 @@ def test_ctr_model_with_similarities_reads_cosines_behind_all_else(spec, generat
     ctr = CtrModel(spec, CtrSettings(flow_similarity=True, moveline_similarity=True), generator_folder)
     ctr(features)
     plain, vectors = merge_inputs(ctr, features)[0].numpy(), ctr.generator.candidate_vectors(features).numpy()
-    steps, near = spec.shape.flow_length, 7
+    steps = spec.shape.flow_length
     states = ctr.flow(features)[FLOW].numpy()
-    close(plain[..., -steps - near : -near], vectors @ states.transpose(0, 2, 1))
+    close(plain[..., -steps - SIMILAR : -SIMILAR], vectors @ states.transpose(0, 2, 1))
     # The first of the last seven: the largest cosine with the newest three events of the target's category.
     items, moveline = ctr.encoder.candidates(features), ctr.encoder.moveline(features)
     ours = ctr.generator.beyond_category(items).numpy()
     theirs = ctr.generator.beyond_category({field: moveline[field] for field in items}).numpy()
     same = items["category_id"].numpy()[:, :, None] == moveline["category_id"].numpy()[:, None]
     same &= moveline["item_id"].numpy()[:, None] != 0
-    close(plain[..., -near], (ours @ theirs.transpose(0, 2, 1) * same)[:, :, -3:].max(-1))
-    assert same[:, :, -3:].any() and (plain[..., -near] != 0).any()
+    close(plain[..., -SIMILAR], (ours @ theirs.transpose(0, 2, 1) * same)[:, :, -3:].max(-1))
+    assert same[:, :, -3:].any() and (plain[..., -SIMILAR] != 0).any()
+
+
+def test_a_request_that_was_given_no_flow_reads_no_similarity_either(ctr, features):
+    flow = {name: tf.zeros_like(value) for name, value in ctr.flow(features).items()}
+    without, _ = merge_inputs(ctr, {**features, **flow})
+    assert (merge_inputs(ctr, features)[0].numpy()[..., -SIMILAR:] != 0).any()
+    np.testing.assert_array_equal(without[..., -SIMILAR:], 0.0)
 
 
 def test_ctr_model_without_alignment_reads_the_mean_of_the_flow(ctr_without_alignment, features):
     candidate, _ = merge_inputs(ctr_without_alignment, features)
     mean = tf.reduce_mean(ctr_without_alignment.flow(features)[FLOW], 1)
-    close(candidate[..., -D:], np.repeat(mean[:, tf.newaxis], candidate.shape[1], 1))
+    close(candidate[..., -D - SIMILAR : -SIMILAR], np.repeat(mean[:, tf.newaxis], candidate.shape[1], 1))
 
 
 def test_ctr_model_without_flow_reads_what_the_base_reads(ctr_without_flow, features):

@@ -10,9 +10,10 @@ from tests.amen_tf import batches
 ROWS, N = 6, 4
 
 
-@pytest.fixture(
-    scope="module", params=["base", "din", "wide_and_deep", "ctr", "ctr_without_flow", "ctr_without_alignment"]
-)
+RANKING = ("base", "din", "wide_and_deep", "ctr", "ctr_without_flow", "ctr_without_alignment", "ctr_with_similarity")
+
+
+@pytest.fixture(scope="module", params=RANKING)
 def model(request):
     return request.getfixturevalue(request.param)
 

@@ -5,6 +5,7 @@ import hashlib
 import math
 import os
 import pathlib
+import uuid
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
@@ -60,7 +61,8 @@ class FlowFile:
     @contextlib.contextmanager
     def _being_written(self) -> Iterator[BinaryIO]:
         """The file, under its name only when it is whole: a run that is killed must not leave half of it behind."""
-        partial = f"{self.path}.{os.getpid()}.partial"
+        # Named by chance: workers of a cluster may write at one time, and their processes may have one number.
+        partial = f"{self.path}.{uuid.uuid4().hex}.partial"
         with open(partial, "wb") as file:
             yield file
         os.replace(partial, self.path)

@@ -7,7 +7,6 @@ intents follow one another (`chain`). What is expected was written down here bef
 not to be tuned until it comes true.
 """
 
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from rich.table import Table
 from scipy import stats
 
 from amen_tf.config import Settings
+from amen_tf.strict_json import to_json
 from pipeline.commands import call
 from pipeline.runners.console import quiet
 from pipeline.runners.layout import Layout
@@ -102,7 +102,7 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> int:
         _print(judged, person)
     folder.mkdir(parents=True, exist_ok=True)
     content = {name: result._asdict() for name, result in judged.items()}
-    (folder / "controls.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    (folder / "controls.json").write_text(to_json(content), encoding="utf-8")
     return 0 if all(result.as_expected for result in judged.values()) else 1
 
 

@@ -1,7 +1,6 @@
 """`amen table2`: every row of the paper's Table 2 that can be run, on one prepared log, over several seeds."""
 
 import datetime
-import json
 import pathlib
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from amen_tf import metrics
 from amen_tf.config import Settings
+from amen_tf.strict_json import to_json
 from benchmarks.rows import BASELINE, BASELINES, FULL, RowResult, Workshop, flat_labels, flat_users, row_title
 from pipeline.runners.console import print_uncut
 from pipeline.runners.layout import Layout
@@ -192,7 +192,7 @@ def run(
         "lines": [{**line._asdict(), "interval": line.interval and list(line.interval)} for line in lines],
         "settings": prepared.settings.model_dump(mode="json"),
     }
-    (folder / "table2.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    (folder / "table2.json").write_text(to_json(content), encoding="utf-8")
     write_picture(lines, title, folder / "table2.png")
     console.print(f"Written: {folder / 'table2.json'}, {folder / 'table2.png'}", markup=False)
     return lines, results

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
-from amen_tf.config import SettingsError
-from pipeline.event_log.errors import EventLogError
-from pipeline.runners.layout import RunBusyError
-
+ROOMS = ("amen_tf", "pipeline", "serving", "benchmarks")
 errors = Console(stderr=True)
 
 
@@ -28,18 +25,18 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
         status = e.exit_code
     except click.Abort:
         status = 130
-    except (SettingsError, EventLogError, RunBusyError, OSError) as e:
+    except (OSError, FloatingPointError) as e:
         status = _fail(e)
     except Exception as e:
-        if not _is_of_serving(e):
+        if not _is_ours(e):
             raise
         status = _fail(e)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _is_of_serving(error: Exception) -> bool:
-    """Errors of the serving room; looked up by module, so that the other commands need not import it."""
-    return any(kind.__module__.startswith("serving.") for kind in type(error).__mro__)
+def _is_ours(error: Exception) -> bool:
+    """Errors with a class of our own; looked up by module, so that no command need import the others' rooms."""
+    return any(kind.__module__.split(".")[0] in ROOMS for kind in type(error).__mro__)
 
 
 def _fail(error: Exception) -> int:

@@ -11,7 +11,8 @@ class CalibrationNet(keras.layers.Layer):
 
     Reading: the paper gives inputs and output but no architecture. Here the target reads its prefix of the moveline
     through target attention of its own; an MLP scores the reading, the target and their product. Because
-    M_<t1 is a prefix of M_<t0, the moveline is encoded once for candidates and diff samples, which differ by mask.
+    M_<t1 is a prefix of M_<t0, the moveline is encoded once for candidates and diff samples, which differ by mask. Ages
+    and positions of the events are those seen from t0 for both.
 
     Args:
       heads: H.

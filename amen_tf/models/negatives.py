@@ -41,6 +41,9 @@ class Catalogue:
 def corrected_scores(scores: tf.Tensor, probability: tf.Tensor) -> tf.Tensor:
     """log-Q correction: a popular item is drawn as a negative more often, which would push it down; this undoes it.
 
+    `tensorflow-recommenders` takes probabilities below 1e-6 for 1e-6: in catalogues of some million items the rarest
+    are corrected by a constant.
+
     Args:
       scores: `[..., C]` float32, similarities over τ.
       probability: chance of each candidate to be drawn, broadcastable to `scores`.

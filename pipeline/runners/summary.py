@@ -9,6 +9,7 @@ from rich.table import Table
 
 from amen_tf.config import Settings
 from amen_tf.features import BEHAVIOR, CANDIDATE, MOVELINE, SCENE, TIMESTAMP, USER_ID, FeatureContract
+from amen_tf.strict_json import to_json
 from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
@@ -96,7 +97,7 @@ class Summary:
 
     def write(self) -> None:
         """Writes `report.json` into the run's folder."""
-        self.layout.report.write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+        self.layout.report.write_text(to_json(self.to_dict()), encoding="utf-8")
 
     def print(self, console: Console) -> None:
         """The final table and the next commands."""

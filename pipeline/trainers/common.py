@@ -16,6 +16,7 @@ from amen_tf.models.ranking import RankingModel
 from amen_tf.precision import precision
 from amen_tf.signatures import ServingModel, TransformGraph
 from amen_tf.spec import ModelSpec
+from amen_tf.strict_json import to_json
 from amen_tf.training import Session, make_deterministic
 from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
@@ -91,7 +92,7 @@ class Stage(contextlib.AbstractContextManager):
         self.spec.save(extra / SPEC)
         save_weights(fitted.model, extra / WEIGHTS)
         (extra / SETTINGS).write_text(yaml.safe_dump(self.config["settings"], sort_keys=False), encoding="utf-8")
-        (extra / HISTORY).write_text(json.dumps(fitted.history, indent=1), encoding="utf-8")
+        (extra / HISTORY).write_text(to_json(fitted.history), encoding="utf-8")
         if fitted.copied is not None:
             copied = json.dumps(fitted.copied._asdict(), indent=1)
             (extra / COPIED).write_text(copied, encoding="utf-8")

@@ -86,12 +86,15 @@ def pushed_names(root) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folder.iterdir())) if folder.exists() else ()
 
 
-def start(root, *overrides, code=AMEN) -> subprocess.Popen:
-    """Starts `amen run` in a process group of its own, so that a signal reaches whatever it has started itself."""
+def start(root, *overrides, code=AMEN, command=("run",)) -> subprocess.Popen:
+    """Starts `amen run`, or another command that takes settings, in a process group of its own.
+
+    So a signal reaches whatever it has started itself.
+    """
     # The environment of a person's shell: without what the tests themselves set to keep TensorFlow quiet.
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
     given = (*SETTINGS, f"run.root={root}", *overrides)
-    arguments = ["run", "--preset", "smoke", *(part for override in given for part in ("--set", override))]
+    arguments = [*command, "--preset", "smoke", *(part for override in given for part in ("--set", override))]
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,

@@ -77,6 +77,23 @@ def test_the_report(finished):
     assert figures["blessed"] and figures["reasons"] == [] and figures["auc_change_to_last_blessed"] is None
 
 
+# What a run shows of its generator, at the end and by epoch (flow length 3).
+SHOWN = {
+    *(f"{figure}@10_step_{step}" for figure in ("hr", "ndcg") for step in range(3)),
+    *(f"cosine_{what}" for what in ("flows", "heads", "items")),
+    "similarity_auc_seen",
+    "similarity_auc_unseen",
+}
+
+
+def test_the_report_has_the_generators_figures_and_what_was_copied(finished):
+    generator, copied = finished.report["generator"], finished.report["initialization"]
+    assert set(generator) == SHOWN
+    assert all(0 <= value <= 1 for name, value in generator.items() if not name.startswith("cosine"))
+    assert all(-1 <= value <= 1 for value in generator.values())
+    assert copied["generator"]["copied"] > 0 and copied["ctr"]["copied"] > 0 and copied["ctr"]["extended"] > 0
+
+
 # What lies in the folder
 
 
@@ -123,6 +140,19 @@ def test_tensorboard_has_every_term_by_step_and_by_epoch(trainer, finished):
     assert curves["train"] >= {f"epoch_{term}" for term in TERMS[trainer]}
     assert curves["train"] >= {f"batch_{term}" for term in TERMS[trainer]}
     assert curves["validation"] >= {f"epoch_{term}" for term in TERMS[trainer]}
+    if trainer == "generator":
+        assert curves["validation"] >= {f"epoch_{figure}" for figure in SHOWN}
+
+
+def test_figures_2_and_3_are_images_in_tensorboard_and_files(finished):
+    folder, names = finished.folder / "tensorboard" / "ctr", {"figure_2_alignment", "figure_3_calibration"}
+    assert {path.stem for path in folder.rglob("*.png")} == names
+    events = EventAccumulator(str(folder / "validation"), {"tensors": 0})
+    events.Reload()
+    # Images are kept as tensors: width, height and the PNG itself.
+    for name in names:
+        (event,) = events.Tensors(name)
+        assert tf.io.decode_png(event.tensor_proto.string_val[2]).shape[0] > 100
 
 
 def test_vocabularies_hold_what_the_training_splits_hold_and_no_more(finished, contract):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 
 import tensorflow_transform as tft
 import yaml
@@ -40,7 +41,8 @@ class Stage(contextlib.AbstractContextManager):
       splits: one window for each of the Trainer's train splits, in the order of time.
       windows: all of them as one, and the eval split.
       session: where and how to train.
-      output: the model's folder; a folder that nobody reads for all workers but the chief.
+      is_chief: whether this process is the one that others read from.
+      output: the model's folder; for all workers but the chief a folder that nobody reads and that goes with the stage.
     """
 
     def __init__(self, fn_args):
@@ -50,6 +52,7 @@ class Stage(contextlib.AbstractContextManager):
         settings = self.config["settings"]
         # Before anything is computed: a cluster's devices can only be set up first.
         strategy = choose_strategy()
+        self.is_chief = is_chief(strategy)
         make_deterministic(settings["seed"])
         contract = FeatureContract.from_dict(self.config["contract"])
         words = {m: self.transform.vocabulary_size_by_name(m) for m in contract.categorical_meanings}
@@ -65,7 +68,7 @@ class Stage(contextlib.AbstractContextManager):
         self.windows = Windows(train, ExampleFiles(fn_args.eval_files, feature_spec))
         compute = ComputeSettings(**settings["compute"])
         log_dir = output_folder(fn_args.model_run_dir, strategy)
-        report = progress.report if is_chief(strategy) else lambda _: None
+        report = progress.report if self.is_chief else lambda _: None
         self.session = Session(log_dir, report, compute, strategy)
         self._precision = precision(compute.precision)
 
@@ -75,6 +78,9 @@ class Stage(contextlib.AbstractContextManager):
 
     def __exit__(self, *error) -> None:
         self._precision.__exit__(*error)
+        if not self.is_chief:
+            for folder in (self.output, self.session.log_dir):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def base_weights(self) -> dict:
         """Weights by name of the model wired in as `base_model`."""

@@ -1,4 +1,4 @@
-"""The ablations of Table 2 by name: the same classes with other settings."""
+"""The ablations of Table 2, and one of our own, by name: the same classes with other settings."""
 
 from amen_tf.config import Settings
 
@@ -11,6 +11,8 @@ ABLATIONS: dict[str, dict[str, dict]] = {
     "no_weight_init": {"generator": {"weight_init": False}},
     "no_diversity": {"generator": {"diversity_weight": 0.0}},
     "no_velocity": {"generator": {"velocity_weight": 0.0}},
+    # Not of the paper: the flow by itself, without our soft search by the generator's item vectors.
+    "no_similarity": {"ctr": {"moveline_similarity": False}},
 }
 
 

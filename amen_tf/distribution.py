@@ -8,13 +8,17 @@ import tempfile
 import tensorflow as tf
 
 
+class ClusterError(ValueError):
+    """`TF_CONFIG` does not say what the cluster is."""
+
+
 def choose_strategy() -> tf.distribute.Strategy:
     """The strategy for what this process finds: `TF_CONFIG` means several workers, several GPUs mean all of them.
 
     Batch sizes, learning rates and steps of the settings are those of the global batch, whatever the strategy.
 
     Raises:
-      ValueError: `TF_CONFIG` is set and is not JSON with a `cluster` and a `task`.
+      ClusterError: `TF_CONFIG` is set and is not JSON with a `cluster` and a `task`.
     """
     text = os.environ.get("TF_CONFIG", "")
     if text:
@@ -23,7 +27,7 @@ def choose_strategy() -> tf.distribute.Strategy:
             workers = content["cluster"].get("worker", []) + content["cluster"].get("chief", [])
             content["task"]["type"], content["task"]["index"]
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise ValueError(
+            raise ClusterError(
                 'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, '
                 f'"task": {{"type": "worker", "index": 0}}}}, got {text!r}. Unset it to train on this machine alone.'
             ) from e

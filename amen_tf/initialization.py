@@ -8,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 
+class InitializationError(ValueError):
+    """A weight initialisation that initialises nothing."""
+
+
 class CopyReport(NamedTuple):
     """Names of weights by what became of them.
 
@@ -77,7 +81,7 @@ def copy_by_name(
         layer starts by computing what it computed in the source.
 
     Raises:
-      ValueError: nothing could be copied; an initialisation that initialises nothing is a mistake.
+      InitializationError: nothing could be copied; an initialisation that initialises nothing is a mistake.
     """
     parts, extend = tuple(parts), tuple(extend)
     copied, extended, absent, other_shape = [], [], [], []
@@ -96,7 +100,7 @@ def copy_by_name(
         else:
             other_shape.append(name)
     if not copied:
-        raise ValueError(
+        raise InitializationError(
             f"Weight initialisation copied nothing: expected weights under {', '.join(parts)}; the source has "
             f"{', '.join(sorted(source)[:5])} ..., of other shape were {', '.join(other_shape) or 'none'}. "
             "Is the base model trained with the same model settings and vocabularies?"

@@ -42,6 +42,7 @@ TITLES = {
     "no_weight_init": "w/o Weight Init.",
     "no_diversity": "w/o Diversity Loss",
     "no_velocity": "w/o Velocity Loss",
+    "no_similarity": "w/o Moveline Similarity",
 }
 
 

@@ -25,17 +25,23 @@ def call(command: click.Command, name: str, arguments: Sequence[str] | None = No
         status = e.exit_code
     except click.Abort:
         status = 130
-    except (OSError, FloatingPointError) as e:
-        status = _fail(e)
     except Exception as e:
-        if not _is_ours(e):
+        if not _is_known(e):
             raise
         status = _fail(e)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _is_ours(error: Exception) -> bool:
-    """Errors with a class of our own; looked up by module, so that no command need import the others' rooms."""
+def _is_known(error: BaseException) -> bool:
+    """Errors of files and of diverged trainings, and those with a class of our own.
+
+    Classes are looked up by module, so that no command need import the others' rooms. That a stage failed is as known
+    as what it failed of.
+    """
+    if isinstance(error, (OSError, FloatingPointError)):
+        return True
+    if type(error).__name__ == "StageError" and error.__cause__ is not None:
+        return _is_known(error.__cause__)
     return any(kind.__module__.split(".")[0] in ROOMS for kind in type(error).__mro__)
 
 

@@ -21,6 +21,10 @@ from amen_tf.windows import Window, Windows
 GENERATOR_PARTS = ("encoder",)
 
 
+class TrainingDataError(ValueError):
+    """The generator's windows hold nothing that it could learn from or be judged by."""
+
+
 def fit_generator(
     spec: ModelSpec, settings: GeneratorSettings, windows: Windows, session: Session, base_weights: Mapping
 ) -> Fitted:
@@ -34,14 +38,14 @@ def fit_generator(
       base_weights: of Θ_base, by name.
 
     Raises:
-      ValueError: no request of a window is followed by a positive event.
+      TrainingDataError: no request of a window is followed by a positive event.
       CollapseError: the trained generator says the same of everyone.
     """
-    catalogue, followed = read_catalogue(spec, windows.train)
+    catalogue, known, followed = read_catalogue(spec, windows.train)
     eval_data = with_future(windows.eval.batches(settings.batch_size), settings.batch_size)
     first = next(iter(eval_data), None)
     if first is None:
-        raise ValueError(
+        raise TrainingDataError(
             "The generator has nothing to be evaluated on: no request of the eval split is followed by a positive "
             "event inside it. Expected at least one; widen the eval window (settings: split.train_end, eval_end)."
         )
@@ -50,6 +54,7 @@ def fit_generator(
         model.compute_losses(first, False, tf.constant([0, 0], tf.int64))
         model(first)
     copied = copy_by_name(base_weights, model, GENERATOR_PARTS) if settings.weight_init else None
+    silence_unknown(model, known)
     logging.info("Generator: %s.", copied or "weights as initialised, none copied")
     diagnosis, seen, unseen = Diagnosis(model, catalogue), windows.train.batches(256), windows.eval.batches(256)
     diagnosed = []
@@ -68,6 +73,18 @@ def fit_generator(
     return Fitted(model, history, copied, figures)
 
 
+def silence_unknown(model: Generator, known: Mapping[str, np.ndarray]) -> None:
+    """Sets to zero the vectors of items, categories and item features that are not among `known`, ids by field.
+
+    The window has none of them, so nothing is learned of them: the noise that they start with would be read, in stage
+    2, as if it meant something. An item that is new in stage 2 is its category and features, as in serving.
+    """
+    for field, table in model.encoder.items.tables.items():
+        there = np.zeros((table.table.shape[0], 1), bool)
+        there[known[field]] = True
+        table.table.assign(tf.where(there, table.table, 0.0))
+
+
 def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     """Only requests that the user followed with a positive event, without their candidates, which no flow reads.
 
@@ -84,11 +101,13 @@ def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     return batches.map(keep, tf.data.AUTOTUNE, deterministic=True).rebatch(batch_size).prefetch(2)
 
 
-def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, int]:
-    """The distinct items of the window with their fields, their frequencies as future items, and rows with a future.
+def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, dict[str, np.ndarray], int]:
+    """The distinct items of the window, with one value of each field and their frequencies as future items.
+
+    Also every id of every field that occurs, and the number of rows with a future.
 
     Raises:
-      ValueError: no request is followed by a positive event.
+      TrainingDataError: no request is followed by a positive event.
     """
     fields = spec.contract.item_fields
     items = np.zeros((0, len(fields)), np.int64)
@@ -100,14 +119,15 @@ def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, int]:
         for prefix in (FUTURE, CANDIDATE, MOVELINE):
             rows = np.stack([features[prefix + field].ravel() for field in fields], 1)
             items = np.unique(np.concatenate([items, rows]), axis=0)
+    known = {field: np.unique(items[:, i]) for i, field in enumerate(fields)}
     items = items[items[:, 0] != PAD_ID]
     # An item whose category changed appears more than once; one row is enough, and unique() put them side by side.
     items = items[np.r_[True, items[1:, 0] != items[:-1, 0]]] if len(items) else items
     counts[PAD_ID] = 0
     if not counts.any():
-        raise ValueError(
+        raise TrainingDataError(
             "The generator has nothing to learn from: no request of its window is followed by a positive event inside "
             "it. Expected rows whose behaviour is in data.positive_behaviors; check that setting and split.stage1_end."
         )
     columns = {field: np.ascontiguousarray(items[:, i]) for i, field in enumerate(fields)}
-    return Catalogue(columns, (counts / counts.sum()).astype(np.float32)), followed
+    return Catalogue(columns, (counts / counts.sum()).astype(np.float32)), known, followed

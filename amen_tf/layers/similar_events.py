@@ -28,8 +28,8 @@ class SimilarEvents(keras.layers.Layer):
           same: `[B, N, L]` bool, which events are real and have an item of the target's category.
 
         Returns:
-          `[B, N, 2 * windows + 1]` float32 in [-1, 1]: the largest cosine in each window, the mean over each (events
-          that are not of the category count as 0), the mean over all.
+          `[B, N, 2 * windows + 1]` float32 in [-1, 1]: the largest cosine in each window, the mean over each, the mean
+          over all. Events that are not of the category count as 0 in all of them.
         """
         cosine = tf.matmul(targets, events, transpose_b=True) * tf.cast(same, targets.dtype)
         newest = [cosine[:, :, -window:] for window in self.windows]

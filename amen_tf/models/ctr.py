@@ -127,7 +127,7 @@ class CtrModel(BaseModel):
         return Scores(main, calibration[:, :count], calibration[:, count:])
 
     def _similar(self, encoded: Encoded) -> tf.Tensor:
-        """Nearness `[B, N, .]` of each candidate to events whose item has its category."""
+        """Nearness `[B, N, .]` of each candidate to events whose item has its category; to have none is one of them."""
         fields, count = self.spec.contract.item_fields, tf.shape(encoded.targets)[1]
         items = concat_fields([encoded.candidates, {field: encoded.moveline[field] for field in fields}], 1)
         vectors = self.generator.beyond_category(items)

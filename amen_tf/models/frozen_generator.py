@@ -86,7 +86,7 @@ class FrozenGenerator(keras.layers.Layer):
         """What sets items apart from others of their category: field -> ids `[B, N]` -> unit vectors `[B, N, d]`.
 
         The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
-        nothing, because it is absent or new.
+        nothing, because it is absent or was new after stage 1.
         """
         vectors = self._vectors(items)
         category = self._vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])})

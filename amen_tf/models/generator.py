@@ -11,6 +11,7 @@ from amen_tf.config import GeneratorSettings
 from amen_tf.distribution import gather_replicas, sum_over_replicas
 from amen_tf.features import FUTURE, ITEM_ID, MOVELINE, PAD_ID, USER_KEY
 from amen_tf.layers.embedding import event_mask
+from amen_tf.layers.flow_tokens import FlowTokens, FlowValues
 from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask, parallel_mask
 from amen_tf.layers.request_encoder import InterestEncoder, with_prefix
 from amen_tf.models.negatives import Catalogue, corrected_scores, is_negative
@@ -77,70 +78,6 @@ class Prompt(NamedTuple):
     real: tf.Tensor
 
 
-class FlowTokens(keras.layers.Layer):
-    """The decoder's tokens after the moveline: the start token, then one per fed-back state.
-
-    A fed-back vector has unit length; a learned scale brings it to the size of the event embeddings, and a learned
-    vector per step says how far ahead it lies.
-
-    Args:
-      length: T.
-      dim: d.
-      std: standard deviation of the initialiser.
-      seed: of the initialiser.
-    """
-
-    def __init__(self, length: int, dim: int, std: float, seed: int, **kwargs):
-        super().__init__(**kwargs)
-        self.length, self.dim, self.std, self.seed = length, dim, std, seed
-
-    def build(self, input_shape):
-        initializer = keras.initializers.RandomNormal(stddev=self.std, seed=self.seed)
-        self.step = self.add_weight(name="step", shape=(self.length, self.dim), initializer=initializer)
-        scale = keras.initializers.Constant(self.std * self.dim**0.5)
-        self.scale = self.add_weight(name="scale", shape=(), initializer=scale)
-        super().build(input_shape)
-
-    def call(self, vectors):
-        """vectors of steps t0 ... t0+K-2 `[B, K-1, d]` (K may be 1) -> tokens of t0 ... t0+K-1 `[B, K, d]`."""
-        start = (
-            tf.zeros_like(vectors[:, :1])
-            if vectors.shape[1]
-            else tf.zeros((tf.shape(vectors)[0], 1, self.dim), vectors.dtype)
-        )
-        fed = tf.concat([start, vectors * self.scale], 1)
-        return fed + self.step[: fed.shape[1]]
-
-    def next(self, state, step: int):
-        """The token that follows state f̂ `[B, 1, d]`, `step` steps after t0."""
-        return state * tf.cast(self.scale, state.dtype) + tf.cast(self.step[step], state.dtype)
-
-
-class FlowValues(keras.layers.Layer):
-    """What the decoder's heads read: items' unit vectors, and a learned one where there is no item.
-
-    There is none at the start token and at events such as a search.
-
-    Args:
-      std: standard deviation of the initialiser.
-      seed: of the initialiser.
-    """
-
-    def __init__(self, std: float, seed: int, **kwargs):
-        super().__init__(**kwargs)
-        self.std, self.seed = std, seed
-
-    def build(self, input_shape):
-        initializer = keras.initializers.RandomNormal(stddev=self.std, seed=self.seed)
-        self.nothing = self.add_weight(name="nothing", shape=(input_shape[-1],), initializer=initializer)
-        super().build(input_shape)
-
-    def call(self, vectors):
-        """Unit vectors of items `[B, S, d]`, zero where there is none -> unit vectors `[B, S, d]` float32."""
-        nothing = tf.nn.l2_normalize(tf.cast(self.nothing, tf.float32), -1)
-        return tf.where(tf.reduce_any(vectors != 0.0, -1, keepdims=True), tf.cast(vectors, tf.float32), nothing)
-
-
 class Generator(keras.Model):
     """A causal decoder over the moveline and T tokens, the first of which stands for "now" (Algorithm 1, lines 2-12).
 
@@ -169,7 +106,9 @@ class Generator(keras.Model):
         shape = spec.shape
         self.encoder = InterestEncoder(spec, settings.item_dropout, name="encoder")
         self.tokens = FlowTokens(shape.flow_length, shape.dim, shape.embedding_std, spec.seed + 3500, name="tokens")
-        self.values = FlowValues(shape.embedding_std, spec.seed + 3600, dtype=tf.float32, name="values")
+        self.values = None
+        if settings.readout == "heads":
+            self.values = FlowValues(shape.embedding_std, spec.seed + 3600, dtype=tf.float32, name="values")
         self.decoder = InterestFlowDecoder(
             settings.layers, shape.heads, shape.dim, shape.dropout, spec.seed + 3000, settings.readout, name="decoder"
         )
@@ -232,13 +171,17 @@ class Generator(keras.Model):
 
     def _decode(self, prompt: Prompt, tokens, fed, mask, training):
         """Moveline and K tokens in one pass; `fed` `[B, K-1, d]`: the unit vectors behind all tokens but the first."""
-        values = tf.concat([prompt.values, self.values(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
+        values = tf.concat([prompt.values, self._read(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
         return self.decoder(tf.concat([prompt.tokens, tokens], 1), mask, training=training, values=values)
 
     def _prompt(self, features, training: bool) -> Prompt:
         items = self.encoder.items(with_prefix(features, MOVELINE, self.spec.contract.item_fields), training=training)
         tokens = self.encoder(features, training=training, items=items)
-        return Prompt(tokens, self.values(_unit(items)), event_mask(self.encoder.moveline(features)))
+        return Prompt(tokens, self._read(_unit(items)), event_mask(self.encoder.moveline(features)))
+
+    def _read(self, vectors: tf.Tensor) -> tf.Tensor:
+        """What heads read at items' unit vectors; the read-outs that make their own values do not look at it."""
+        return vectors if self.values is None else self.values(vectors)
 
     def _flow(self, heads, previous, real) -> Flow:
         seen = tf.reduce_any(real, 1)[:, tf.newaxis]

@@ -35,6 +35,9 @@ def stage_detail(result: StageResult) -> str:
     if "val_auc" in figures:
         return f"eval AUC {max(figures['val_auc']):.4f}"
     of_kept = json.loads((history.parent / "generator.json").read_text())
+    # Null where no request of eval is followed by an item that can be ranked.
+    if of_kept["hr@10_step_0"] is None:
+        return f"eval InfoNCE {min(figures['val_info_nce']):.3f}"
     ranks = f"HR@10 {of_kept['hr@10_step_0']:.3f}, NDCG@10 {of_kept['ndcg@10_step_0']:.3f} of the whole catalogue"
     return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, {ranks}"
 

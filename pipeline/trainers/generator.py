@@ -1,12 +1,12 @@
 """Trainer of G_φ: the generator of the Next Interest Flow, initialised by name from Θ_base."""
 
-import json
 import pathlib
 import shutil
 
 from amen_tf.config import GeneratorSettings
 from amen_tf.fitting.generator import fit_generator
 from amen_tf.models.frozen_generator import export_generator
+from amen_tf.strict_json import to_json
 from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, GENERATOR_FIGURES, WEIGHTS, Stage
 
 
@@ -17,6 +17,6 @@ def run_fn(fn_args) -> None:
         fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, stage.base_weights())
         export_generator(fitted.model, stage.output)
         stage.explain(fitted)
-        figures = json.dumps(fitted.figures, indent=1)
+        figures = to_json(fitted.figures)
         (stage.output / EXTRA / GENERATOR_FIGURES).write_text(figures, encoding="utf-8")
         shutil.copyfile(pathlib.Path(fn_args.base_model) / EXTRA / WEIGHTS, stage.output / EXTRA / BASE_WEIGHTS)

@@ -1,5 +1,6 @@
 """The Trainers' `run_fn` in a cluster of two processes, on what the finished run has prepared."""
 
+import contextlib
 import json
 import os
 import socket
@@ -39,50 +40,56 @@ def fn_args(finished, stage, folder):
     }
 
 
-def start(stage, arguments, tf_config=None):
+def start(stage, arguments, folder, tf_config=None):
+    """Starts the Trainer; all that it prints and its temporary files go to `folder`."""
+    (folder / "tmp").mkdir(parents=True)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
     environment.pop("TF_CONFIG", None)
     environment |= {"TF_CONFIG": json.dumps(tf_config)} if tf_config else {}
+    environment["TMPDIR"] = str(folder / "tmp")
     command = [sys.executable, "-m", "tests.end_to_end.train_as_worker", f"pipeline.trainers.{stage}"]
-    return subprocess.Popen(
-        [*command, json.dumps(arguments)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
+        return subprocess.Popen([*command, json.dumps(arguments)], cwd=ROOT, env=environment, stdout=out, stderr=err)
 
 
-def history(process):
-    out, err = process.communicate(timeout=600)
-    assert process.returncode == 0, err[-3000:]
-    return json.loads(out.splitlines()[-1])
+def histories(started):
+    """What the processes trained, by the folder that each was given; none outlives this, whatever happens."""
+    try:
+        for folder, process in started.items():
+            assert process.wait(timeout=600) == 0, (folder / "err").read_text()[-3000:]
+    finally:
+        for process in started.values():
+            process.kill()
+    return [json.loads((folder / "out").read_text().splitlines()[-1]) for folder in started]
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def free_ports(count):
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in found:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in found]
 
 
 @pytest.mark.parametrize("stage", TRAINERS)
 def test_two_workers_train_as_one_and_the_chief_alone_writes(stage, finished, tmp_path):
-    alone = history(start(stage, fn_args(finished, stage, tmp_path / "alone")))
-    cluster = {"worker": [f"127.0.0.1:{free_port()}" for _ in range(2)]}
-    folders = [tmp_path / f"of_worker_{i}" for i in range(2)]
+    lone, *folders = tmp_path / "alone", tmp_path / "worker_0", tmp_path / "worker_1"
+    (alone,) = histories({lone: start(stage, fn_args(finished, stage, lone), lone)})
+    cluster, started = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}, {}
     # Each is told a folder of its own, so that what the second writes would be seen; both keep flows in one.
-    processes = []
     for index, folder in enumerate(folders):
         arguments = fn_args(finished, stage, folder)
         arguments["custom_config"]["flows"] = str(tmp_path / "flows")
-        processes.append(start(stage, arguments, {"cluster": cluster, "task": {"type": "worker", "index": index}}))
-    for found in [history(process) for process in processes]:
+        started[folder] = start(
+            stage, arguments, folder, {"cluster": cluster, "task": {"type": "worker", "index": index}}
+        )
+    for found in histories(started):
         assert found["loss"] == pytest.approx(alone["loss"], rel=1e-3)
         assert found["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-2)
-    assert (folders[0] / "model" / "saved_model.pb").is_file() and (folders[0] / "run" / "train").is_dir()
-    assert ModelSpec.load(folders[0] / "model" / EXTRA / SPEC) == ModelSpec.load(
-        tmp_path / "alone/model" / EXTRA / SPEC
-    )
-    assert not folders[1].exists()
+    chief, other = folders
+    assert (chief / "model" / "saved_model.pb").is_file() and (chief / "run" / "train").is_dir()
+    assert ModelSpec.load(chief / "model" / EXTRA / SPEC) == ModelSpec.load(lone / "model" / EXTRA / SPEC)
+    assert {path.name for path in other.iterdir()} == {"out", "err", "tmp"}
     assert not list((tmp_path / "flows").glob("*.partial"))
+    # What the second had to save all the same has gone.
+    assert not list(other.rglob("saved_model.pb")) and not list((other / "tmp").glob("amen-worker-*"))

@@ -5,9 +5,14 @@ import importlib
 import click
 import pytest
 
+from amen_tf.diagnostics import CollapseError
+from amen_tf.distribution import ClusterError
+from amen_tf.fitting.generator import TrainingDataError
+from amen_tf.initialization import InitializationError
 from pipeline.commands import call
 from pipeline.event_log.errors import EventLogError
 from pipeline.runners.layout import RunBusyError
+from pipeline.runners.local import StageError
 
 
 def run(command, *arguments):
@@ -24,15 +29,23 @@ def raising(error):
     return command
 
 
-@pytest.mark.parametrize("error", [EventLogError("row 3 [a]"), RunBusyError("row 3 [a]"), OSError("row 3 [a]")])
+KNOWN = (
+    *(EventLogError, RunBusyError, OSError, FloatingPointError, CollapseError, TrainingDataError),
+    *(InitializationError, ClusterError),
+)
+
+
+@pytest.mark.parametrize("error", [*(kind("row 3 [a]") for kind in KNOWN), StageError("Base", OSError("row 3 [a]"))])
 def test_a_known_error_becomes_a_message(capsys, error):
     assert run(raising(error)) == 2
-    assert "Error: row 3 [a]" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert err.startswith("Error: ") and "row 3 [a]" in err
 
 
-def test_an_unknown_error_stays_what_it_is():
-    with pytest.raises(KeyError):
-        call(raising(KeyError("x")), "name", [])
+@pytest.mark.parametrize("error", [KeyError("x"), ValueError("x"), StageError("Base", KeyError("x"))])
+def test_an_unknown_error_stays_what_it_is(error):
+    with pytest.raises(type(error)):
+        call(raising(error), "name", [])
 
 
 @pytest.mark.parametrize(("value", "status"), [(None, 0), (0, 0), (1, 1)])

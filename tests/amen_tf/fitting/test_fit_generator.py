@@ -1,5 +1,7 @@
 """fit_generator: what it reads, what it reports, and that a collapse fails the run."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -54,7 +56,7 @@ def test_requests_with_a_future_are_kept_whatever_the_number_of_candidates(spec)
 
 def test_catalogue_has_every_item_of_the_window(spec):
     window = windows(spec).train
-    catalogue, followed = read_catalogue(spec, window)
+    catalogue, _, followed = read_catalogue(spec, window)
     columns = window.columns
     everything = [columns[n] for n in (FUTURE + ITEM_ID, "candidate_" + ITEM_ID, MOVELINE + ITEM_ID)]
     assert set(catalogue.fields[ITEM_ID]) == set(np.concatenate([c.ravel() for c in everything])) - {0}
@@ -76,3 +78,24 @@ def test_figures_are_those_of_the_epoch_that_is_kept(spec, tmp_path):
 def test_a_collapsed_generator_fails_the_run(spec, tmp_path):
     with pytest.raises(CollapseError, match=r"expected below 0\.0001"):
         fit(spec, tmp_path, epochs=1, collapse_limit=0.0001)
+
+
+def test_what_the_window_does_not_have_says_nothing(spec, tmp_path):
+    # Ten items more than occur.
+    spec = dataclasses.replace(spec, sizes={**spec.sizes, ITEM_ID: spec.sizes[ITEM_ID] + 10})
+    fitted = fit(spec, tmp_path, epochs=1, weight_decay=0.1)
+    _, ids, _ = read_catalogue(spec, windows(spec).train)
+    for field, table in fitted.model.encoder.items.tables.items():
+        norms = np.linalg.norm(table.table.numpy(), axis=1)
+        known = np.isin(np.arange(len(norms)), ids[field]) & (np.arange(len(norms)) > 0)
+        np.testing.assert_array_equal(norms[~known], 0.0)
+        assert (norms[known] > 0).all(), field
+    # An item that is new in stage 2 is its category and features.
+    unknown = np.setdiff1d(np.arange(1, spec.sizes[ITEM_ID]), ids[ITEM_ID])
+    assert len(unknown) >= 10
+    item = {
+        field: tf.constant([[unknown[0], 0]]) if field == ITEM_ID else tf.constant([[3, 3]])
+        for field in spec.item_sizes
+    }
+    vectors = fitted.model.item_vectors(item)[0]
+    np.testing.assert_array_equal(vectors[0], vectors[1])

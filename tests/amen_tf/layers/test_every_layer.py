@@ -13,6 +13,7 @@ from amen_tf.features import BEHAVIOR, MOVELINE
 from amen_tf.layers.activation_unit import ActivationUnit
 from amen_tf.layers.calibration import CalibrationNet
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
+from amen_tf.layers.flow_tokens import FlowTokens, FlowValues
 from amen_tf.layers.interest_flow_decoder import CausalAttention, DecoderBlock, InterestFlowDecoder, causal_mask
 from amen_tf.layers.match_features import MatchFeatures
 from amen_tf.layers.matched_events import MatchedEvents
@@ -21,7 +22,6 @@ from amen_tf.layers.request_encoder import InterestEncoder, SideEmbedding, with_
 from amen_tf.layers.semantic_alignment import SemanticAlignment
 from amen_tf.layers.similar_events import SimilarEvents
 from amen_tf.layers.target_attention import TargetAttention
-from amen_tf.models.generator import FlowTokens, FlowValues
 from tests.amen_tf import batches
 from tests.amen_tf.layers import harness
 from tests.amen_tf.layers.harness import Case

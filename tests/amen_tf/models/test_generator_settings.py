@@ -77,11 +77,9 @@ def test_padding_changes_nothing_and_an_empty_moveline_is_finite(model, features
     close(model(batches.rows(features, [1]))[0], model(features)[1])
 
 
-def test_every_weight_has_a_gradient(model, features, decoder, readout):
-    # The parallel decoder has no use for the scale of what is fed back, nor the read-outs that make their own values
-    # for what stands for an item where there is none.
+def test_every_weight_has_a_gradient(model, features, decoder):
+    # The parallel decoder has no use for the scale of what is fed back.
     unused = {"scale:0"} if decoder == "parallel" else set()
-    unused |= {"nothing:0"} if readout != "heads" else set()
     with tf.GradientTape() as tape:
         loss = model.compute_losses(features, True, SEED)["loss"]
     for weight, gradient in zip(model.trainable_variables, tape.gradient(loss, model.trainable_variables), strict=True):

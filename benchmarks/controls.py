@@ -97,8 +97,8 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> int:
     with quiet(log_file) as person:
         from benchmarks.table2 import run
 
+        rows = (WITHOUT, *COMPARED.values())
         for control in CONTROLS:
-            rows = (WITHOUT, *COMPARED.values())
             lines, results = run(world(settings, control), rows, range(1, seeds + 1), person)
             aucs = {key: result.figures["auc"] for key, result in results.items()}
             for what, row in COMPARED.items():

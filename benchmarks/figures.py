@@ -9,7 +9,6 @@ images of the run `figures-<seed>`.
 """
 
 import csv
-import json
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from amen_tf import metrics
 from amen_tf.config import Settings
+from amen_tf.strict_json import to_json
 from pipeline.commands import call
 from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
@@ -123,7 +123,7 @@ def _figure_3(workshop, seed: int, person: Console):
         figures[title] = dict(zip(names, map(float, values), strict=True))
         table.add_row(title, *(f"{value:.4f}" for value in values))
     print_uncut(table, person)
-    (workshop.folder / "figure_3.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    (workshop.folder / "figure_3.json").write_text(to_json(figures), encoding="utf-8")
     return calibration_density(variants)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import click
 from rich.console import Console
 
+from pipeline.runners.stage_error import StageError
+
 ROOMS = ("amen_tf", "pipeline", "serving", "benchmarks")
 errors = Console(stderr=True)
 
@@ -40,7 +42,7 @@ def _is_known(error: BaseException) -> bool:
     """
     if isinstance(error, (OSError, FloatingPointError)):
         return True
-    if type(error).__name__ == "StageError" and error.__cause__ is not None:
+    if isinstance(error, StageError):
         return _is_known(error.__cause__)
     return any(kind.__module__.split(".")[0] in ROOMS for kind in type(error).__mro__)
 

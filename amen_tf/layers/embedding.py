@@ -157,6 +157,17 @@ def event_mask(events: Mapping[str, tf.Tensor]) -> tf.Tensor:
     return events[BEHAVIOR] != PAD_ID
 
 
+def shared_id(targets: tf.Tensor, events: tf.Tensor, counted: tf.Tensor) -> tf.Tensor:
+    """Which events, `[B, N, L]` bool, have a target's id.
+
+    Args:
+      targets: ids `[B, N]`.
+      events: ids `[B, L]` of the same field.
+      counted: `[B, L]` bool, which events may have one at all.
+    """
+    return (targets[:, :, tf.newaxis] == events[:, tf.newaxis, :]) & counted[:, tf.newaxis, :]
+
+
 def concat_fields(parts: Sequence[Mapping[str, tf.Tensor]], axis: int) -> dict[str, tf.Tensor]:
     """Joins several field -> ids mappings with equal fields along `axis`."""
     return {field: tf.concat([part[field] for part in parts], axis) for field in parts[0]}

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.features import AGE, AGE_BUCKETS, ITEM_ID, PAD_ID
-from amen_tf.layers.embedding import event_mask
+from amen_tf.layers.embedding import event_mask, shared_id
 
 
 class MatchFeatures(keras.layers.Layer):
@@ -28,8 +28,7 @@ class MatchFeatures(keras.layers.Layer):
         steps_back = tf.cast(length - tf.range(length), tf.float32)
         features = []
         for field in self.fields:
-            same = targets[field][:, :, tf.newaxis] == events[field][:, tf.newaxis, :]
-            same &= mask[:, tf.newaxis, :] & (targets[field] != PAD_ID)[:, :, tf.newaxis]
+            same = shared_id(targets[field], events[field], mask & (events[field] != PAD_ID))
             hit = tf.cast(same, tf.float32)
             features += [
                 tf.reduce_max(hit, -1),

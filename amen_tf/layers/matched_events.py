@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.features import AGE, AGE_BUCKETS, BEHAVIOR, PAD_ID
-from amen_tf.layers.embedding import IdEmbedding, event_mask
+from amen_tf.layers.embedding import IdEmbedding, event_mask, shared_id
 
 
 class MatchedEvents(keras.layers.Layer):
@@ -35,8 +35,7 @@ class MatchedEvents(keras.layers.Layer):
         vectors = self.behavior(events[BEHAVIOR]) + self.age(events[AGE])
         pooled = []
         for field in self.fields:
-            same = targets[field][:, :, tf.newaxis] == events[field][:, tf.newaxis, :]
-            same &= mask[:, tf.newaxis, :] & (targets[field] != PAD_ID)[:, :, tf.newaxis]
+            same = shared_id(targets[field], events[field], mask & (events[field] != PAD_ID))
             hit = tf.cast(same, vectors.dtype)
             pooled.append(tf.math.divide_no_nan(tf.matmul(hit, vectors), tf.reduce_sum(hit, -1, keepdims=True)))
         return tf.concat(pooled, -1)

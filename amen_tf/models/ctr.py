@@ -21,7 +21,7 @@ from amen_tf.features import (
     VELOCITY,
 )
 from amen_tf.layers.calibration import CalibrationNet, prefix_mask
-from amen_tf.layers.embedding import concat_fields
+from amen_tf.layers.embedding import concat_fields, shared_id
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.layers.semantic_alignment import SemanticAlignment
 from amen_tf.layers.similar_events import SimilarEvents
@@ -131,8 +131,8 @@ class CtrModel(BaseModel):
         fields, count = self.spec.contract.item_fields, tf.shape(encoded.targets)[1]
         items = concat_fields([encoded.candidates, {field: encoded.moveline[field] for field in fields}], 1)
         vectors = self.generator.beyond_category(items)
-        same = encoded.candidates[CATEGORY_ID][:, :, tf.newaxis] == encoded.moveline[CATEGORY_ID][:, tf.newaxis, :]
-        same &= (encoded.mask & (encoded.moveline[ITEM_ID] != PAD_ID))[:, tf.newaxis, :]
+        has_item = encoded.mask & (encoded.moveline[ITEM_ID] != PAD_ID)
+        same = shared_id(encoded.candidates[CATEGORY_ID], encoded.moveline[CATEGORY_ID], has_item)
         return self.similar(vectors[:, :count], vectors[:, count:], same)
 
     def alignment_weights(self, features) -> tf.Tensor:

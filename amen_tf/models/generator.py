@@ -133,12 +133,11 @@ class Generator(keras.Model):
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training=False).flow
         prompt = self._prompt(features, training=False)
-        start = self.tokens(tf.zeros_like(prompt.tokens[:, :0]))
-        heads, caches = self._decode(prompt, start, prompt.values[:, :0], causal_mask(_more(prompt.real, 1)), False)
+        heads, caches = self._decode(prompt, prompt.values[:, :0], causal_mask(_more(prompt.real, 1)), False)
         previous, states = heads[:, -2], [heads[:, -1:]]
         for step in range(1, self.spec.shape.flow_length):
             state = concat_heads(states[-1])
-            token, mask = self.tokens.next(tf.cast(state, start.dtype), step), _more(prompt.real, step + 1)
+            token, mask = self.tokens.next(tf.cast(state, prompt.tokens.dtype), step), _more(prompt.real, step + 1)
             heads, caches = self.decoder(token, mask[:, tf.newaxis, :], caches, training=False, values=state)
             states.append(heads)
         return self._flow(tf.concat(states, 1), previous, prompt.real)
@@ -154,23 +153,24 @@ class Generator(keras.Model):
         if self.settings.decoder == "parallel":
             return self._in_parallel(features, training)
         prompt = self._prompt(features, training)
-        fed, mask = items[:, :-1], causal_mask(_more(prompt.real, self.spec.shape.flow_length))
-        return self._decoded(prompt, self.tokens(tf.cast(fed, prompt.tokens.dtype)), fed, mask, training)
+        mask = causal_mask(_more(prompt.real, self.spec.shape.flow_length))
+        return self._decoded(prompt, items[:, :-1], mask, training)
 
     def _in_parallel(self, features, training: bool) -> Decoded:
         prompt = self._prompt(features, training)
         fed = tf.zeros_like(prompt.values[:, :1]) * tf.ones((1, self.spec.shape.flow_length - 1, 1))
         mask = parallel_mask(prompt.real, self.spec.shape.flow_length)
-        return self._decoded(prompt, self.tokens(tf.cast(fed, prompt.tokens.dtype)), fed, mask, training)
+        return self._decoded(prompt, fed, mask, training)
 
-    def _decoded(self, prompt: Prompt, tokens, fed, mask, training) -> Decoded:
-        heads, _ = self._decode(prompt, tokens, fed, mask, training)
+    def _decoded(self, prompt: Prompt, fed, mask, training) -> Decoded:
+        heads, _ = self._decode(prompt, fed, mask, training)
         length = self.spec.shape.moveline_length
         flow = self._flow(heads[:, length:], heads[:, length - 1], prompt.real)
         return Decoded(flow, concat_heads(heads[:, :length]))
 
-    def _decode(self, prompt: Prompt, tokens, fed, mask, training):
+    def _decode(self, prompt: Prompt, fed, mask, training):
         """Moveline and K tokens in one pass; `fed` `[B, K-1, d]`: the unit vectors behind all tokens but the first."""
+        tokens = self.tokens(tf.cast(fed, prompt.tokens.dtype))
         values = tf.concat([prompt.values, self._read(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
         return self.decoder(tf.concat([prompt.tokens, tokens], 1), mask, training=training, values=values)
 

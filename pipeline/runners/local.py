@@ -19,19 +19,11 @@ from tfx.proto.orchestration import pipeline_pb2
 from amen_tf.progress import Progress
 from pipeline import progress
 from pipeline.runners.side_process import SideProcess
+from pipeline.runners.stage_error import StageError
 
 # Where TFX's Pusher keeps the version on its artifact.
 PUSHED_VERSION = "pushed_version"
 COMPLETE, CACHED = metadata_store_pb2.Execution.COMPLETE, metadata_store_pb2.Execution.CACHED
-
-
-class StageError(RuntimeError):
-    """A stage that failed; `__cause__` is what the stage raised."""
-
-    def __init__(self, stage: str, cause: BaseException):
-        super().__init__(f"Stage {stage} failed: {cause}")
-        self.stage = stage
-        self.__cause__ = cause
 
 
 class StageResult(NamedTuple):

@@ -1,15 +1,14 @@
 """Several devices and several processes train as one does: the same loss and the same weights, one export."""
 
 import json
-import os
 import pathlib
-import socket
 import subprocess
 import sys
 
 import pytest
 
 from amen_tf.distribution import choose_strategy
+from tests.workers import environment, two_workers
 
 ROOT = pathlib.Path(__file__).parents[2]
 # A process of its own: the number of devices must be said before TensorFlow sets them up.
@@ -18,13 +17,11 @@ SCRIPT = pathlib.Path(__file__).with_name("train_on_devices.py")
 
 def run(*arguments, tf_config=None):
     """Starts the script; returns the process."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    environment |= {"TF_USE_LEGACY_KERAS": "1"}
-    environment.pop("TF_CONFIG", None)
-    if tf_config is not None:
-        environment["TF_CONFIG"] = json.dumps(tf_config)
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command, variables = (
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
+        environment(tf_config, PYTHONPATH=str(ROOT)),
+    )
+    return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def result(process):
@@ -32,12 +29,6 @@ def result(process):
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err[-3000:]
     return json.loads(out.splitlines()[-1])
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +51,7 @@ def test_two_devices_train_as_one(alone, tmp_path):
 
 
 def test_two_processes_train_as_one_and_the_chief_alone_exports(alone, tmp_path):
-    addresses = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-    cluster = {"worker": addresses}
-    processes = [
-        run("1", tmp_path, tf_config={"cluster": cluster, "task": {"type": "worker", "index": i}}) for i in range(2)
-    ]
+    processes = [run("1", tmp_path, tf_config=worker) for worker in two_workers()]
     found = [result(process) for process in processes]
     assert [f["replicas"] for f in found] == [2, 2] and [f["chief"] for f in found] == [True, False]
     for one in found:

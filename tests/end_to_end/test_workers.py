@@ -1,9 +1,6 @@
 """The Trainers' `run_fn` in a cluster of two processes, on what the finished run has prepared."""
 
-import contextlib
 import json
-import os
-import socket
 import subprocess
 import sys
 
@@ -13,6 +10,7 @@ import yaml
 from amen_tf.spec import ModelSpec
 from pipeline.trainers.common import EXTRA, SETTINGS, SPEC
 from tests.end_to_end.runs import ROOT
+from tests.workers import environment, two_workers
 
 # Trainer -> the splits it learns from, and whose model it goes on from.
 TRAINERS = {"base": ("stage1", None), "generator": ("stage1", "base"), "ctr": ("stage2", "generator")}
@@ -43,13 +41,10 @@ def fn_args(finished, stage, folder):
 def start(stage, arguments, folder, tf_config=None):
     """Starts the Trainer; all that it prints and its temporary files go to `folder`."""
     (folder / "tmp").mkdir(parents=True)
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "TF_USE_LEGACY_KERAS": "1", "CUDA_VISIBLE_DEVICES": "-1"}
-    environment.pop("TF_CONFIG", None)
-    environment |= {"TF_CONFIG": json.dumps(tf_config)} if tf_config else {}
-    environment["TMPDIR"] = str(folder / "tmp")
+    variables = environment(tf_config, TMPDIR=str(folder / "tmp"))
     command = [sys.executable, "-m", "tests.end_to_end.train_as_worker", f"pipeline.trainers.{stage}"]
     with open(folder / "out", "w") as out, open(folder / "err", "w") as err:
-        return subprocess.Popen([*command, json.dumps(arguments)], cwd=ROOT, env=environment, stdout=out, stderr=err)
+        return subprocess.Popen([*command, json.dumps(arguments)], cwd=ROOT, env=variables, stdout=out, stderr=err)
 
 
 def histories(started):
@@ -63,26 +58,16 @@ def histories(started):
     return [json.loads((folder / "out").read_text().splitlines()[-1]) for folder in started]
 
 
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
-
-
 @pytest.mark.parametrize("stage", TRAINERS)
 def test_two_workers_train_as_one_and_the_chief_alone_writes(stage, finished, tmp_path):
     lone, *folders = tmp_path / "alone", tmp_path / "worker_0", tmp_path / "worker_1"
     (alone,) = histories({lone: start(stage, fn_args(finished, stage, lone), lone)})
-    cluster, started = {"worker": [f"127.0.0.1:{port}" for port in free_ports(2)]}, {}
+    started = {}
     # Each is told a folder of its own, so that what the second writes would be seen; both keep flows in one.
-    for index, folder in enumerate(folders):
+    for folder, worker in zip(folders, two_workers(), strict=True):
         arguments = fn_args(finished, stage, folder)
         arguments["custom_config"]["flows"] = str(tmp_path / "flows")
-        started[folder] = start(
-            stage, arguments, folder, {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        )
+        started[folder] = start(stage, arguments, folder, worker)
     for found in histories(started):
         assert found["loss"] == pytest.approx(alone["loss"], rel=1e-3)
         assert found["val_loss"] == pytest.approx(alone["val_loss"], rel=1e-2)

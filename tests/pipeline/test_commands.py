@@ -12,7 +12,7 @@ from amen_tf.initialization import InitializationError
 from pipeline.commands import call
 from pipeline.event_log.errors import EventLogError
 from pipeline.runners.layout import RunBusyError
-from pipeline.runners.local import StageError
+from pipeline.runners.stage_error import StageError
 
 
 def run(command, *arguments):

@@ -5,10 +5,8 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from amen_tf.config import CtrSettings
 from amen_tf.features import DIVERSITY, FLOW, VELOCITY
 from amen_tf.layers.embedding import event_mask
-from amen_tf.models.ctr import CtrModel
 
 D, SIDE = 8, 8
 # Touched, count and two recencies, each for item and category.
@@ -63,9 +61,8 @@ def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_in
     close(request, tf.concat([*per_request, diversity, flow[VELOCITY][:, 0], tf.ones_like(diversity)], -1))
 
 
-def test_ctr_model_with_similarities_reads_cosines_behind_all_else(spec, generator_folder, features):
-    ctr = CtrModel(spec, CtrSettings(flow_similarity=True, moveline_similarity=True), generator_folder)
-    ctr(features)
+def test_ctr_model_with_similarities_reads_cosines_behind_all_else(spec, ctr_with_similarity, features):
+    ctr = ctr_with_similarity
     plain, vectors = merge_inputs(ctr, features)[0].numpy(), ctr.generator.candidate_vectors(features).numpy()
     steps = spec.shape.flow_length
     states = ctr.flow(features)[FLOW].numpy()

@@ -12,8 +12,9 @@ from tfx.orchestration.pipeline import Pipeline
 
 from amen_tf.progress import Progress
 from pipeline import progress
-from pipeline.runners.local import Schedule, StageError, StageResult, run_stages
+from pipeline.runners.local import Schedule, StageResult, run_stages
 from pipeline.runners.side_process import SideProcess, SideProcessError
+from pipeline.runners.stage_error import StageError
 from tests.pipeline.runners.stages import Copies, Writes
 
 

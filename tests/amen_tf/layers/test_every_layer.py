@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 import amen_tf.layers
-from amen_tf.features import BEHAVIOR, MOVELINE
+from amen_tf.features import BEHAVIOR, MOVELINE, is_of_candidates
 from amen_tf.layers.activation_unit import ActivationUnit
 from amen_tf.layers.calibration import CalibrationNet
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
@@ -44,6 +44,10 @@ def items(features):
     return with_prefix(features, "candidate_", SPEC.contract.item_fields)
 
 
+def of_candidates(features):
+    return {name: column for name, column in features.items() if is_of_candidates(name)}
+
+
 def make_events():
     table = ItemEmbedding(SPEC.item_sizes, D, 0.3, seed=1)
     return EventEmbedding(table, length=L, std=0.3, seed=9, **SPEC.event_sizes)
@@ -52,6 +56,8 @@ def make_events():
 GARBLED = batches.garble(FEATURES)
 REAL = FEATURES[MOVELINE + BEHAVIOR] != 0
 NOTHING = tf.zeros_like(REAL)
+# Other events count for each candidate, real ones alone.
+SAME = REAL[:, tf.newaxis, :] & (noise(B, N, L) > 0.0)
 
 
 def events(garbled: bool = False):
@@ -73,6 +79,12 @@ CASES = {
     InterestEncoder: Case(lambda: InterestEncoder(SPEC), (FEATURES,), (EMPTY,), garbled=(GARBLED,)),
     SideEmbedding: Case(
         lambda: SideEmbedding({"scene": 5, "device": 4}, 0.3, 1), (FEATURES, noise(B, 1)), (EMPTY, noise(B, 1))
+    ),
+    (SideEmbedding, "of_candidate"): Case(
+        lambda: SideEmbedding.of_candidate(SPEC),
+        (of_candidates(FEATURES), noise(B, N, D)),
+        (of_candidates(EMPTY), noise(B, N, D)),
+        (0, 1),
     ),
     MatchFeatures: Case(
         lambda: MatchFeatures(("item_id", "category_id")),
@@ -133,10 +145,10 @@ CASES = {
     ),
     SimilarEvents: Case(
         lambda: SimilarEvents((2, 4)),
-        (noise(B, N, D), events(), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
-        (noise(B, N, D), events(), tf.repeat(NOTHING[:, tf.newaxis, :], N, 1)),
+        (noise(B, N, D), events(), SAME),
+        (noise(B, N, D), events(), tf.zeros_like(SAME)),
         (0, 2),
-        (noise(B, N, D), events(garbled=True), tf.repeat(REAL[:, tf.newaxis, :], N, 1)),
+        (noise(B, N, D), events(garbled=True), SAME),
     ),
     FlowValues: Case(
         lambda: FlowValues(0.3, 3),

@@ -100,8 +100,6 @@ def print_table(lines: Sequence[Line], title: str, console: Console) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for line in lines:
         category = "baseline" if line.row in BASELINES else "ours" if line.row == FULL else "ablation"
-        mean, deviation = line.mean, line.deviation
-        spread = "" if np.isnan(deviation["auc"]) else f" ± {deviation['auc']:.4f}"
         difference = "" if line.difference is None else f"{100 * line.difference:+.2f}"
         interval = "" if line.interval is None else f"{100 * line.interval.low:+.2f} to {100 * line.interval.high:+.2f}"
         frozen = f" + {line.frozen_parameters:,} frozen" if line.frozen_parameters else ""
@@ -109,17 +107,23 @@ def print_table(lines: Sequence[Line], title: str, console: Console) -> None:
         table.add_row(
             category,
             row_title(line.row),
-            f"{mean['auc']:.4f}{spread}",
+            _spread(line, "auc", 4),
             difference,
             interval,
-            f"{mean['gauc_impression_weighted']:.4f}",
-            f"{mean['gauc_user_mean']:.4f}",
-            f"{mean['log_loss']:.4f}",
-            f"{mean['calibration']:.3f}",
+            _spread(line, "gauc_impression_weighted", 4),
+            _spread(line, "gauc_user_mean", 4),
+            _spread(line, "log_loss", 4),
+            _spread(line, "calibration", 3),
             f"{line.parameters:,}{frozen}",
             rate,
         )
     print_uncut(table, console)
+
+
+def _spread(line: Line, figure: str, digits: int) -> str:
+    """Mean ± standard deviation over seeds; the mean alone where there is one seed."""
+    mean, deviation = line.mean[figure], line.deviation[figure]
+    return f"{mean:.{digits}f}" + ("" if np.isnan(deviation) else f" ± {deviation:.{digits}f}")
 
 
 def write_picture(lines: Sequence[Line], title: str, path: pathlib.Path) -> None:

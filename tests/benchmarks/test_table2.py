@@ -54,10 +54,12 @@ def test_the_printed_table_has_every_figure_uncut(lines):
     text = file.getvalue()
     amen = lines[1][2]
     (line,) = [line for line in text.splitlines() if "AMEN" in line]
-    assert f"{amen.mean['auc']:.4f} ± {amen.deviation['auc']:.4f}" in line
     assert f"{100 * amen.difference:+.2f}" in line and f"{100 * amen.interval.low:+.2f} to" in line
-    for name in ("gauc_impression_weighted", "gauc_user_mean", "log_loss"):
-        assert f"{amen.mean[name]:.4f}" in line
+    for name in ("auc", "gauc_impression_weighted", "gauc_user_mean", "log_loss"):
+        assert f"{amen.mean[name]:.4f} ± {amen.deviation[name]:.4f}" in line
+    assert f"{amen.mean['calibration']:.3f} ± {amen.deviation['calibration']:.3f}" in line
+    # There is one seed of DIN.
+    assert not [line for line in text.splitlines() if "DIN" in line and "±" in line]
     assert "5,000 + 300 frozen" in line and "1,000" in line and "ours" in line
     assert "…" not in text
 

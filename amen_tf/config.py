@@ -246,14 +246,15 @@ class GeneratorSettings(TrainerSettings):
     `next_item_weight` adds the loss of predicting the next item at every event of the moveline (as SASRec and HSTU do);
     `item_dropout` hides item ids in training, see `amen_tf.layers.embedding.ItemEmbedding`.
     A generator whose mean cosine between flows, between heads or between items reaches `collapse_limit` fails the run.
-    `rank_requests` of the eval split are ranked against the whole catalogue (HR@10, NDCG@10) after every epoch.
+    `rank_requests` of the eval split are ranked against the whole catalogue (HR@10, NDCG@10) after every epoch, all of
+    it after the last.
     """
 
     batch_size: int = pydantic.Field(64, ge=1)
     learning_rate: float = pydantic.Field(4e-3, gt=0)
     layers: int = pydantic.Field(2, ge=1)
     decoder: Literal["autoregressive", "parallel"] = "autoregressive"
-    readout: Literal["heads", "projection", "ffn"] = "heads"
+    readout: Literal["heads", "event_heads", "projection", "ffn"] = "heads"
     targets: Literal["all", "new"] = "all"
     temperature: float = pydantic.Field(0.2, gt=0)
     diversity_weight: float = pydantic.Field(0.1, ge=0)

@@ -34,7 +34,7 @@ class Cosines(NamedTuple):
     """Mean pairwise cosines; 1 means that all are the same direction. NaN where there are no two to compare.
 
     Attributes:
-      flows: f̂_t0 of requests with a moveline.
+      flows: states of one step of requests with a moveline, at the step where they are most alike.
       heads: the H heads of one state, averaged over states.
       items: the items of the catalogue.
     """
@@ -147,6 +147,12 @@ class Diagnosis:
         similarity = {"seen": similarity_auc(self.look(seen, limit)), "unseen": similarity_auc(looked)}
         return found | {f"similarity_auc_{window}": value for window, value in similarity.items()}
 
+    def rank_all(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> dict[str, float]:
+        """`hr@10_step_<t>` and `ndcg@10_step_<t>` over all requests, in memory that does not grow with their number."""
+        vectors, ids = self.items(), self.catalogue.fields[ITEM_ID]
+        by_batch = [ranks(self.look([features], 2**31 - 1), vectors, ids) for features in batches]
+        return rank_figures([np.concatenate(steps) for steps in zip(*by_batch, strict=True)], 10)
+
 
 def ranks(looked: Looked, vectors: np.ndarray, ids: np.ndarray) -> list[np.ndarray]:
     """Rank of e_t among all items of the catalogue, by the state of step t: for every step, `[requests with e_t]`.
@@ -204,7 +210,9 @@ def cosines(looked: Looked, vectors: np.ndarray) -> Cosines:
     # A state of which one head alone is not zero has no pair of heads.
     by_state = by_state[~np.isnan(by_state)]
     heads = by_state.mean() if len(by_state) else float("nan")
-    return Cosines(float(mean_cosine(looked.states[looked.seen, 0])), float(heads), float(mean_cosine(vectors)))
+    # One step that is the same for everyone is a collapse, whatever the others are.
+    flows = np.max(mean_cosine(np.swapaxes(looked.states[looked.seen], 0, 1)))
+    return Cosines(float(flows), float(heads), float(mean_cosine(vectors)))
 
 
 def similarity_auc(looked: Looked) -> float:

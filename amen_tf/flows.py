@@ -63,9 +63,13 @@ class FlowFile:
         """The file, under its name only when it is whole: a run that is killed must not leave half of it behind."""
         # Named by chance: workers of a cluster may write at one time, and their processes may have one number.
         partial = f"{self.path}.{uuid.uuid4().hex}.partial"
-        with open(partial, "wb") as file:
-            yield file
-        os.replace(partial, self.path)
+        try:
+            with open(partial, "wb") as file:
+                yield file
+            os.replace(partial, self.path)
+        except BaseException:
+            pathlib.Path(partial).unlink(missing_ok=True)
+            raise
 
     def decode(self, rows: tf.Tensor) -> dict[str, tf.Tensor]:
         """Raw strings `[B]` -> flow `[B, T, d]`, diversity `[B, T]`, velocity `[B, T, d]`."""

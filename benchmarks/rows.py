@@ -5,6 +5,7 @@ import hashlib
 import json
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -179,8 +180,11 @@ class Workshop:
         return fitted, generator, frozen
 
     def _goes_on(self, settings: Settings) -> bool:
-        """Whether models learn from stage 1 first and go on with stage 2, instead of from both at a time."""
-        return settings.ctr.window == "stage2" and self.prepared.stage1 is not self.prepared.stage2
+        """Whether models learn from stage 1 first and go on with stage 2, instead of from both at a time.
+
+        Where there is one window for both, they go on with the same.
+        """
+        return settings.ctr.window == "stage2"
 
     def _both(self) -> Window:
         """The whole train window, in batches such as the CTR model has of it."""
@@ -230,13 +234,21 @@ class Workshop:
 
     @contextlib.contextmanager
     def _kept(self, kind: str, name: str, seed: int, key: str) -> Iterator[pathlib.Path]:
-        """A folder that comes under its name only when all of it has been written."""
+        """A folder that comes under its name only when all of it has been written.
+
+        Where another process has been faster, its folder is kept: the same key says the same content.
+        """
         path = self._path(kind, name, seed, key)
-        partial = path.with_name(f".{path.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as passing:
+            partial = pathlib.Path(passing) / path.name
+            partial.mkdir()
+            yield partial
+            try:
+                partial.rename(path)
+            except OSError:
+                if not path.exists():
+                    raise
 
 
 def predict(model: keras.Model, table: RequestTable, flows=None) -> np.ndarray:

@@ -139,11 +139,10 @@ def create_pipeline(
     ctr_splits = splits.train_splits if settings.ctr.window == "train" else splits.stage2_splits
     ctr = trainer(CTR, "pipeline.trainers.ctr", ["split", "base", "generator", "ctr"], ctr_splits, generator)
     nodes.append(base)
-    # With two windows the base has not seen the second. The baseline sees both, in the way in which AMEN does.
-    baseline = base
-    if splits.stage1_splits != splits.stage2_splits:
-        goes_on_from = base if settings.ctr.window == "stage2" else None
-        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, goes_on_from)
+    # The baseline sees what AMEN sees, in the way in which AMEN does: it goes on from Θ_base where AMEN goes on.
+    baseline, goes_on = base, settings.ctr.window == "stage2"
+    if goes_on or ctr_splits != splits.stage1_splits:
+        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, base if goes_on else None)
         baseline.add_upstream_node(validation)
         nodes.append(baseline)
     nodes += [generator, ctr]

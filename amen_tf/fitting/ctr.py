@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from amen_tf.config import CtrSettings
 from amen_tf.fitting.result import Fitted
 from amen_tf.flows import FlowStore
-from amen_tf.initialization import copy_by_name
+from amen_tf.initialization import CopyReport, copy_by_name, named_weights
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.spec import ModelSpec
@@ -17,6 +17,8 @@ from amen_tf.windows import JoinedWindow, Window, Windows
 # What base and CTR model share. The merge MLP has the flow's features behind the base's own inputs: the CTR model
 # starts as the base and learns from stage 2 what the flow adds.
 CTR_PARTS = ("encoder", "attention", "matched", "request_side", "candidate_side", "merge")
+# What it shares with a Θ_base of another architecture, whose merge MLP reads other inputs in other places.
+COMMON_PARTS = ("encoder", "matched", "request_side", "candidate_side")
 CTR_GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
 
 
@@ -37,13 +39,15 @@ def fit_ctr(
       settings: λ, parts, optimisation.
       windows: what it learns from and what stops it.
       session: where and how.
-      base_weights: of Θ_base, by name; they initialise the parts that both have, unless the model starts afresh.
+      base_weights: of Θ_base, by name; they initialise the parts that both have, unless the model starts afresh
+        (`settings.window: train`).
       generator: folder of the exported generator.
       flows: where its outputs are kept.
       earlier: the stage-1 window, where there are two; the model learns from it too with `settings.window: train`, but
         without flows: of those clicks the generator knows too much.
     """
-    window = windows.train if settings.window == "stage2" or earlier is None else JoinedWindow([earlier, windows.train])
+    goes_on = settings.window == "stage2"
+    window = windows.train if goes_on or earlier is None else JoinedWindow([earlier, windows.train])
     eval_batches = windows.eval.batches(settings.batch_size)
     # Loaded outside the scope: inside, a SavedModel's functions could be called in replicas and nowhere else. What is
     # frozen needs no copy a device that is kept the same.
@@ -51,14 +55,13 @@ def fit_ctr(
     with session.devices.scope():
         model = CtrModel(spec, settings, frozen)
         model(next(iter(eval_batches)))
-    goes_on = window is windows.train
-    copied = copy_by_name(base_weights, model, CTR_PARTS, CTR_GROWN) if goes_on else None
+    copied = initialise(model, base_weights) if goes_on else None
     logging.info("CTR model: %s.", copied or "weights as initialised, none copied")
     train_flows, eval_flows = None, None
     if settings.use_flow:
         shape = (spec.shape.flow_length, spec.shape.dim)
         train_flows = flows.of(generator, model.generator, windows.train, *shape)
-        if not goes_on:
+        if window is not windows.train:
             train_flows = [flows.absent(earlier, *shape), train_flows]
         eval_flows = flows.of(generator, model.generator, windows.eval, *shape)
     train_data = window.batches(settings.batch_size, spec.seed, train_flows)
@@ -66,3 +69,17 @@ def fit_ctr(
     steps = -(-window.size // settings.batch_size)
     history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
     return Fitted(model, history, copied)
+
+
+def initialise(model: CtrModel, base_weights: Mapping) -> CopyReport:
+    """Copies from Θ_base what both have: all of it from a `BaseModel`, from other architectures what means the same.
+
+    Args:
+      model: built.
+      base_weights: of Θ_base, by name.
+
+    Raises:
+      InitializationError: nothing could be copied.
+    """
+    is_base = all(name in base_weights for name in named_weights(model) if name.startswith("attention/"))
+    return copy_by_name(base_weights, model, *((CTR_PARTS, CTR_GROWN) if is_base else (COMMON_PARTS,)))

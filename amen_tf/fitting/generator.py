@@ -69,6 +69,8 @@ def fit_generator(
     history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
     # Of the epoch that is kept, which need not be the last.
     figures = diagnosed[history["val_info_nce"].index(min(history["val_info_nce"]))]
+    if windows.eval.size > settings.rank_requests:
+        figures = {**figures, **diagnosis.rank_all(unseen)}
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
     return Fitted(model, history, copied, figures)
 

@@ -5,7 +5,7 @@ import tf_keras as keras
 
 from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
 
-READOUTS = ("heads", "projection", "ffn")
+READOUTS = ("heads", "event_heads", "projection", "ffn")
 
 # Keys and values of one layer: two tensors `[B, H, S, d_head]`.
 Cache = tuple[tf.Tensor, tf.Tensor]
@@ -82,12 +82,13 @@ class DecoderBlock(keras.layers.Layer):
 class InterestFlowDecoder(keras.layers.Layer):
     """Token vectors to flow states: `layers - 1` full blocks, then a last layer that is read out as H heads.
 
-    Eq. (2): f̂_t = Concat(h_1, ..., h_H). Three readings of "the output of each head":
+    Eq. (2): f̂_t = Concat(h_1, ..., h_H). Four readings of "the output of each head":
 
     - `heads`: the raw outputs of the last layer's attention, with no output projection, residual or feed-forward after
       them. This is Eq. (2) as it is written, and the default. What its heads read is given (`values`) and not
       projected: a state is a mean of vectors out of the very space that it is compared in, and what two items have in
       common need not be learned through a matrix that turns one space into the other.
+    - `event_heads`: the same, but the heads read a learned projection of the events, as attention layers mostly do.
     - `projection`: an output projection mixes the heads; h_i is the i-th of H equal parts of its result.
     - `ffn`: the last layer is a whole block with residuals and a feed-forward layer, and a norm; h_i as above.
 
@@ -100,7 +101,7 @@ class InterestFlowDecoder(keras.layers.Layer):
       dim: d.
       dropout: rate inside the blocks, in training only.
       seed: seed of the first kernel.
-      readout: `heads`, `projection` or `ffn`.
+      readout: `heads`, `event_heads`, `projection` or `ffn`.
     """
 
     def __init__(self, layers: int, heads: int, dim: int, dropout: float, seed: int, readout: str = "heads", **kwargs):

@@ -82,6 +82,12 @@ def test_limit_takes_the_first_requests(diagnosis, features):
         np.testing.assert_allclose(found, getattr(expected, name), atol=1e-6, err_msg=name)
 
 
+def test_all_requests_are_ranked_batch_by_batch(rank, diagnosis, features):
+    parts = [batches.rows(features, [0, 1]), batches.rows(features, [2, 3, 4, 5])]
+    expected = rank_figures(rank([features]), 10)
+    assert diagnosis.rank_all(parts) == pytest.approx(expected, nan_ok=True)
+
+
 def test_each_request_is_decoded_once(generator, features):
     class Counted:
         spec, settings, decoded = generator.spec, generator.settings, 0
@@ -118,7 +124,8 @@ def test_cosines_leave_empty_movelines_out(diagnosis, generator, features):
     found = cosines(diagnosis.look([features]), diagnosis.items())
     rows = np.flatnonzero((features["moveline_behavior"].numpy() > 0).any(1))
     flow = generator.generate(batches.rows(features, rows.tolist()))
-    assert found.flows == pytest.approx(mean_cosine(flow.states.numpy()[:, 0]), abs=1e-6)
+    by_step = [mean_cosine(flow.states.numpy()[:, step]) for step in range(flow.states.shape[1])]
+    assert found.flows == pytest.approx(max(by_step), abs=1e-6) and max(by_step) > min(by_step)
     heads = flow.heads.numpy().reshape(-1, *flow.heads.shape[-2:])
     assert found.heads == pytest.approx(np.mean([mean_cosine(h) for h in heads]), abs=1e-6)
     assert found.items == pytest.approx(mean_cosine(diagnosis.items()))
@@ -160,7 +167,8 @@ def test_collapse_is_loud_and_names_what_collapsed():
         check_collapse(Cosines(0.995, 0.2, 1.0), 0.99)
 
 
-def test_a_generator_that_says_the_same_of_everyone_is_found(generator, features):
+@pytest.mark.parametrize("step", [0, -1])
+def test_a_generator_that_says_the_same_of_everyone_is_found(step, generator, features):
     class Same:
         spec, settings = generator.spec, generator.settings
         item_vectors = staticmethod(generator.item_vectors)
@@ -168,9 +176,12 @@ def test_a_generator_that_says_the_same_of_everyone_is_found(generator, features
         @staticmethod
         def generate(inputs):
             flow = generator.generate(inputs)
-            return flow._replace(heads=tf.ones_like(flow.heads) * flow.heads[:1, :1])
+            heads = flow.heads.numpy()
+            heads[:, step] = heads[:1, step]
+            return flow._replace(heads=tf.constant(heads))
 
     same = Diagnosis(Same, generator.catalogue)
+    same._traced = lambda features: same._answer
     found = cosines(same.look([features]), same.items())
     assert found.flows == pytest.approx(1.0, abs=1e-5)
     with pytest.raises(CollapseError, match="flows 1.0000"):

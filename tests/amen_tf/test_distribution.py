@@ -4,8 +4,10 @@ import json
 import pathlib
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+import tensorflow as tf
 
 from amen_tf.distribution import choose_strategy
 from tests.workers import environment, two_workers
@@ -67,6 +69,18 @@ def test_a_broken_tf_config_says_what_is_expected(monkeypatch, text):
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match=r"TF_CONFIG: expected \{\"cluster\""):
         choose_strategy()
+
+
+def test_several_gpus_are_mirrored(monkeypatch):
+    found = [tf.config.LogicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(3)]
+    asked = mock.Mock()
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: found if kind == "GPU" else [])
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", asked)
+    assert choose_strategy() is asked.return_value
+    asked.assert_called_once_with([device.name for device in found])
+    found[1:] = []
+    assert choose_strategy() is tf.distribute.get_strategy()
 
 
 def test_a_cluster_of_one_is_this_machine(monkeypatch):

@@ -5,11 +5,12 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.config import CtrSettings, GeneratorSettings
-from amen_tf.fitting.ctr import CTR_GROWN, CTR_PARTS
+from amen_tf.fitting.ctr import CTR_GROWN, initialise
 from amen_tf.initialization import copy_by_name, load_weights, named_weights, save_weights
 from amen_tf.models.base import BaseModel
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.generator import Generator
+from amen_tf.models.registry import RANKERS, make_ranker
 from tests.amen_tf import batches
 from tests.amen_tf.layers.harness import randomise
 
@@ -91,7 +92,7 @@ def test_ctr_model_starts_as_the_base(spec, features, base, generator_folder):
     # The flow's features stand behind the base's own inputs and their rows start at zero; c starts at 0.
     model = CtrModel(spec, CtrSettings(), generator_folder)
     model(features)
-    report = copy_by_name(values(base), model, CTR_PARTS, CTR_GROWN)
+    report = initialise(model, values(base))
     assert set(report.copied) | set(report.extended) == set(named_weights(base))
     assert set(report.extended) == set(CTR_GROWN)
     np.testing.assert_allclose(model(features), base(features), rtol=1e-5, atol=1e-5)
@@ -103,6 +104,21 @@ def small(rows, columns=2, name="kernel"):
     model.part = tf.Module()
     setattr(model.part, name, tf.Variable(tf.ones((rows, columns))))
     return model
+
+
+@pytest.mark.parametrize("name", [name for name in RANKERS if name != "base"])
+def test_of_another_architecture_the_merge_mlp_is_left_alone(name, spec, features):
+    # Its inputs are others, in other places: rows of one would come to lie under inputs that mean something else.
+    source, model = make_ranker(name, spec), CtrModel(spec, CtrSettings(use_flow=False), None)
+    source(features), model(features)
+    randomise(source)
+    before = values(model)
+    report = initialise(model, values(source))
+    expected = {n for n in before if n.split("/")[0] in ("encoder", "matched", "request_side", "candidate_side")}
+    assert set(report.copied) == expected and not report.extended
+    after = values(model)
+    for weight, value in before.items():
+        np.testing.assert_array_equal(after[weight], values(source)[weight] if weight in expected else value)
 
 
 def test_further_rows_are_zero_where_that_was_asked_for():

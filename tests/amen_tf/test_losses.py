@@ -204,6 +204,68 @@ def test_what_is_masked_does_not_matter(case):
     assert any((g != 0).any() for g in gradients)
 
 
+@pytest.fixture(params=range(4))
+def stage1(request):
+    """Inputs of Eq. (6): those of its three terms, with one mask for all."""
+    (scores, (negative_mask, mask)), (states, _), (heads, _) = (
+        CASES[name].draw(request.param) for name in ("eq_1", "eq_5", "eq_3")
+    )
+    return [*scores, *heads, *states], negative_mask, mask
+
+
+def eq_6(term, loss, floats, negative_mask, mask):
+    """Eq. (6) with α = 0.3 and β = 0.2, its terms by `term`."""
+    positive, negatives, heads, *states = floats
+    generative = term("eq_1")(positive, negatives, negative_mask, mask)
+    return loss(generative, term("eq_3")(heads, mask), term("eq_5")(*states, mask), 0.3, 0.2)
+
+
+def test_eq_6_equals_numpy_and_has_the_gradients_of_its_terms(stage1):
+    floats, negative_mask, mask = stage1
+    plain = eq_6(lambda n: CASES[n].reference, lambda g, d, v, a, b: g + a * d + b * v, floats, negative_mask, mask)
+    inputs = [tf.constant(x, tf.float32) for x in floats]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        loss = eq_6(
+            lambda n: CASES[n].function, losses.stage1_loss, inputs, tf.constant(negative_mask), tf.constant(mask)
+        )
+    np.testing.assert_allclose(loss, plain, rtol=1e-5, atol=1e-5)
+    of_terms = [
+        [1.0 * g for g in value_and_gradients(CASES["eq_1"], floats[:2], [negative_mask, mask])[1]],
+        [0.3 * g for g in value_and_gradients(CASES["eq_3"], floats[2:3], [mask])[1]],
+        [0.2 * g for g in value_and_gradients(CASES["eq_5"], floats[3:], [mask])[1]],
+    ]
+    for found, expected in zip(tape.gradient(loss, inputs), sum(of_terms, []), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    nothing = tf.zeros_like(mask)
+    empty = eq_6(lambda n: CASES[n].function, losses.stage1_loss, inputs, tf.constant(negative_mask), nothing)
+    assert empty == 0.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_eq_10_equals_numpy_and_has_the_gradients_of_its_terms(seed):
+    (logits, (labels, mask)), (scores, (diff_labels, pairs)) = (
+        CASES["cross_entropy"].draw(seed),
+        CASES["eq_9"].draw(seed),
+    )
+    plain = numpy_cross_entropy(*logits, labels, mask) + 0.4 * numpy_tsp_of_all(*scores, diff_labels, pairs)
+    inputs = [tf.constant(x, tf.float32) for x in (*logits, *scores)]
+
+    def eq_10(mask, pairs):
+        click = losses.cross_entropy(tf.constant(labels), inputs[0], mask)
+        return losses.stage2_loss(click, losses.tsp_loss(*inputs[1:], tf.constant(diff_labels), pairs), 0.4)
+
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        loss = eq_10(tf.constant(mask), tf.constant(pairs))
+    np.testing.assert_allclose(loss, plain, rtol=1e-5, atol=1e-5)
+    of_terms = value_and_gradients(CASES["cross_entropy"], logits, [labels, mask])[1]
+    of_terms += [0.4 * g for g in value_and_gradients(CASES["eq_9"], scores, [diff_labels, pairs])[1]]
+    for found, expected in zip(tape.gradient(loss, inputs), of_terms, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert eq_10(tf.zeros_like(mask), tf.zeros_like(pairs)) == 0.0
+
+
 def test_info_nce_by_hand():
     # Row 0, t0: e^positive = 3 against 1 and 2: -log(3 / 6) = log 2.
     # Row 0, t1: 1 against 3, the other negative is masked:  -log(1 / 4) = log 4.

@@ -177,6 +177,15 @@ def test_a_torn_file_is_computed_again(table, generator_folder, spec, features, 
     assert path.read_bytes() == whole
 
 
+def test_what_is_broken_off_leaves_no_file(table, generator_folder, tmp_path):
+    def stopped(features):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        FlowStore(tmp_path).of(generator_folder, stopped, table, T, D)
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_generator_has_another_fingerprint(generator_folder, tmp_path):
     shutil.copytree(generator_folder, tmp_path / "same")
     assert fingerprint(tmp_path / "same") == fingerprint(generator_folder)

@@ -15,11 +15,20 @@ def test_interval_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("gains", "there"), [([0.02, 0.021, 0.019], True), ([0.01, -0.01, 0.0], False), ([-0.02, -0.021, -0.019], False)]
+    ("gains", "there", "vanished"),
+    [
+        ([0.02, 0.021, 0.019], True, False),
+        ([0.0002, 0.00021, 0.00019], True, False),
+        ([0.0003, -0.0003, 0.0], False, True),
+        ([-0.02, -0.021, -0.019], False, True),
+        # Wide: neither is shown.
+        ([0.01, -0.01, 0.0], False, False),
+        ([0.01, 0.001], False, False),
+    ],
 )
-def test_a_gain_is_there_where_its_interval_lies_above_zero(gains, there):
+def test_a_gain_is_there_where_its_interval_lies_above_zero(gains, there, vanished):
     assert judge(gains, expected=True).as_expected == there
-    assert judge(gains, expected=False).as_expected != there
+    assert judge(gains, expected=False).as_expected == vanished
 
 
 def test_one_seed_says_nothing():

@@ -89,6 +89,36 @@ def test_other_settings_code_or_data_are_another_result(prepared, trained, folde
     assert Workshop(prepared, folder, lambda progress: None).result("base", 1) is None
 
 
+@pytest.mark.parametrize(("window", "goes_on"), [("stage2", True), ("train", False)])
+def test_with_one_window_all_rows_go_on_with_it_or_none_does(window, goes_on, prepared, tmp_path, monkeypatch):
+    ctr = prepared.settings.ctr.model_copy(update={"window": window})
+    one = prepared._replace(
+        stage1=prepared.train, stage2=prepared.train, settings=prepared.settings.model_copy(update={"ctr": ctr})
+    )
+    started_from = []
+
+    def spy(name, spec, settings, windows, session, earlier=None):
+        started_from.append(earlier is not None)
+        return fit_ranker(name, spec, settings, windows, session, earlier)
+
+    fit_ranker = module.fit_ranker
+    monkeypatch.setattr(module, "fit_ranker", spy)
+    workshop = Workshop(one, tmp_path, lambda progress: None)
+    workshop.fit("base", 1)
+    assert started_from[-1] == goes_on
+    assert (workshop.fit("no_nif", 1)[0].copied is not None) == goes_on
+
+
+def test_what_another_process_has_finished_first_is_taken(prepared, tmp_path):
+    one, other = (Workshop(prepared, tmp_path, lambda progress: None) for _ in range(2))
+    with one._kept("parts", "x", 1, "key") as mine:
+        (mine / "weights").write_text("mine")
+        with other._kept("parts", "x", 1, "key") as theirs:
+            (theirs / "weights").write_text("theirs")
+    (kept,) = (tmp_path / "parts").iterdir()
+    assert kept.name == "x-1-key" and (kept / "weights").read_text() == "theirs"
+
+
 def test_a_killed_training_leaves_no_result(prepared, folder, tmp_path, monkeypatch):
     workshop = Workshop(prepared, tmp_path, lambda progress: None)
 

@@ -136,7 +136,7 @@ CASES = {
             (noise(B, L, D), causal_mask(REAL)),
             (tf.zeros((B, L, D)), causal_mask(NOTHING)),
         )
-        for readout in ("projection", "ffn")
+        for readout in ("event_heads", "projection", "ffn")
     },
     InterestFlowDecoder: Case(
         lambda: InterestFlowDecoder(2, H, D, 0.1, 3),

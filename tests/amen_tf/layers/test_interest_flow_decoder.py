@@ -91,7 +91,7 @@ def test_raw_heads_are_means_of_the_values(tokens):
 
 def test_other_readouts_make_their_own_values(tokens):
     mask = causal_mask(tf.ones((B, S), tf.bool))
-    for readout in ("projection", "ffn"):
+    for readout in ("event_heads", "projection", "ffn"):
         decoder = InterestFlowDecoder(2, H, D, 0.0, 3, readout)
         plain = decoder(tokens, mask)[0]
         np.testing.assert_array_equal(decoder(tokens, mask, values=tf.ones_like(tokens))[0], plain)

@@ -47,7 +47,7 @@ def test_parallel_mask_by_hand():
     np.testing.assert_array_equal(parallel_mask(tf.constant([[False, True]]), 2)[0], np.array(expected, bool))
 
 
-@pytest.fixture(scope="module", params=["heads", "projection", "ffn"])
+@pytest.fixture(scope="module", params=["heads", "event_heads", "projection", "ffn"])
 def readout(request):
     return request.param
 
@@ -139,7 +139,7 @@ def test_ffn_is_a_whole_block_and_a_norm():
 
 
 def test_unknown_readout_is_refused():
-    with pytest.raises(ValueError, match="one of heads, projection, ffn, got 'mean'"):
+    with pytest.raises(ValueError, match="one of heads, event_heads, projection, ffn, got 'mean'"):
         InterestFlowDecoder(2, H, D, 0.0, 3, "mean")
 
 

@@ -7,7 +7,6 @@ from tfx.proto import trainer_pb2
 from amen_tf.config import Settings, SettingsError
 from pipeline.pipeline import create_pipeline
 
-
 BORDERS = ("split.stage1_end=1700000000", "split.train_end=1700100000", "split.eval_end=1700200000")
 
 

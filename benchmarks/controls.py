@@ -21,7 +21,7 @@ from scipy import stats
 from amen_tf.config import Settings
 from amen_tf.strict_json import to_json
 from pipeline.commands import call
-from pipeline.runners.console import quiet
+from pipeline.runners.console import print_uncut, quiet
 from pipeline.runners.layout import Layout
 
 # What is compared with AMEN without the generator: the flow by itself, and all that the generator brings.
@@ -117,7 +117,7 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> int:
 def _print(judged: dict[tuple[str, str], Judged], console: Console) -> None:
     table = Table(title="What the generator gains, AUC in points", title_justify="left")
     for column in ("world", "gain of", "mean over seeds", "95 % interval", "expected", "came out"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     expected = {control.name: "a gain" if control.gains else "no gain" for control in CONTROLS}
     for (name, what), result in judged.items():
         table.add_row(
@@ -128,7 +128,7 @@ def _print(judged: dict[tuple[str, str], Judged], console: Console) -> None:
             expected[name],
             "as expected" if result.as_expected else "NOT as expected",
         )
-    console.print(table)
+    print_uncut(table, console)
 
 
 if __name__ == "__main__":

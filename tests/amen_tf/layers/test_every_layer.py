@@ -14,7 +14,13 @@ from amen_tf.layers.activation_unit import ActivationUnit
 from amen_tf.layers.calibration import CalibrationNet
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
 from amen_tf.layers.flow_tokens import FlowTokens, FlowValues
-from amen_tf.layers.interest_flow_decoder import CausalAttention, DecoderBlock, InterestFlowDecoder, causal_mask
+from amen_tf.layers.interest_flow_decoder import (
+    READOUTS,
+    CausalAttention,
+    DecoderBlock,
+    InterestFlowDecoder,
+    causal_mask,
+)
 from amen_tf.layers.match_features import MatchFeatures
 from amen_tf.layers.matched_events import MatchedEvents
 from amen_tf.layers.merge_mlp import MergeMLP
@@ -136,7 +142,7 @@ CASES = {
             (noise(B, L, D), causal_mask(REAL)),
             (tf.zeros((B, L, D)), causal_mask(NOTHING)),
         )
-        for readout in ("event_heads", "projection", "ffn")
+        for readout in READOUTS[1:]
     },
     InterestFlowDecoder: Case(
         lambda: InterestFlowDecoder(2, H, D, 0.1, 3),

@@ -5,22 +5,22 @@ import pytest
 import tensorflow as tf
 
 from amen_tf.layers.attention import heads_last
-from amen_tf.layers.interest_flow_decoder import CausalAttention, InterestFlowDecoder, causal_mask
+from amen_tf.layers.interest_flow_decoder import READOUTS, CausalAttention, InterestFlowDecoder, causal_mask
 from tests.amen_tf.layers.harness import randomise
 
 B, S, H, D = 4, 6, 2, 8
 
 
-def make(layers=3, dropout=0.0):
-    decoder = InterestFlowDecoder(layers, H, D, dropout, seed=3)
+def make(layers=3, dropout=0.0, readout="heads"):
+    decoder = InterestFlowDecoder(layers, H, D, dropout, 3, readout)
     decoder(tf.zeros((1, 2, D)), causal_mask(tf.ones((1, 2), tf.bool)))
     randomise(decoder)
     return decoder
 
 
-@pytest.fixture(scope="module")
-def decoder():
-    return make()
+@pytest.fixture(scope="module", params=READOUTS)
+def decoder(request):
+    return make(readout=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_raw_heads_are_means_of_the_values(tokens):
 
 def test_other_readouts_make_their_own_values(tokens):
     mask = causal_mask(tf.ones((B, S), tf.bool))
-    for readout in ("event_heads", "projection", "ffn"):
+    for readout in READOUTS[1:]:
         decoder = InterestFlowDecoder(2, H, D, 0.0, 3, readout)
         plain = decoder(tokens, mask)[0]
         np.testing.assert_array_equal(decoder(tokens, mask, values=tf.ones_like(tokens))[0], plain)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from amen_tf import losses
 from amen_tf.config import GeneratorSettings
 from amen_tf.features import BEHAVIOR, FUTURE, ITEM_ID, MOVELINE, USER_KEY
-from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, parallel_mask
+from amen_tf.layers.interest_flow_decoder import READOUTS, InterestFlowDecoder, parallel_mask
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 from tests.amen_tf import batches
@@ -47,7 +47,7 @@ def test_parallel_mask_by_hand():
     np.testing.assert_array_equal(parallel_mask(tf.constant([[False, True]]), 2)[0], np.array(expected, bool))
 
 
-@pytest.fixture(scope="module", params=["heads", "event_heads", "projection", "ffn"])
+@pytest.fixture(scope="module", params=READOUTS)
 def readout(request):
     return request.param
 

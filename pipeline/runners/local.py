@@ -18,6 +18,7 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from amen_tf.progress import Progress
 from pipeline import progress
+from pipeline.runners.interrupt import insistent
 from pipeline.runners.side_process import SideProcess
 from pipeline.runners.stage_error import StageError
 
@@ -91,18 +92,20 @@ def run_stages(
     stages = _Stages(compiled, pipeline.metadata_connection_config, watcher)
     schedule = Schedule({stage: upstream[stage] for stage in ids})
     beside = threading.Thread(target=_work, args=(schedule, stages, side), daemon=True)
-    try:
-        if side is not None:
-            beside.start()
-        _work(schedule, stages, None)
-        if side is not None:
-            beside.join()
-    except BaseException:  # an interrupt: nobody waits for what runs beside it
-        schedule.stop()
-        if side is not None:
-            side.stop()
-            beside.join()
-        raise
+    with insistent() as heard:
+        try:
+            if side is not None:
+                beside.start()
+            _work(schedule, stages, None)
+            if side is not None:
+                beside.join()
+        except BaseException:  # an interrupt: nobody waits for what runs beside it
+            heard()
+            schedule.stop()
+            if side is not None:
+                side.stop()
+                beside.join()
+            raise
     failures = [StageError(stage, schedule.failures[stage]) for stage in ids if stage in schedule.failures]
     for other in failures[1:]:
         traceback.print_exception(other)

@@ -1,6 +1,8 @@
 """Small stages of TFX for tests of the runner; here, because TFX finds a stage's code by its importable name."""
 
+import contextlib
 import os
+import signal
 import time
 
 from tfx.dsl.component.experimental.annotations import InputArtifact, OutputArtifact, Parameter
@@ -31,4 +33,9 @@ def Copies(
         target.write(file.read())
     with open(f"{copy.uri}/process", "w") as target:
         target.write(str(os.getpid()))
+    if mood == "deaf":
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(60)
+        time.sleep(60)
     time.sleep({"slow": 0.5, "very slow": 60}.get(mood, 0))

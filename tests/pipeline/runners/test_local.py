@@ -1,6 +1,7 @@
 """The local runner on small stages: order, cache, progress, two processes, and what a failure says."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from amen_tf.progress import Progress
 from pipeline import progress
+from pipeline.runners import interrupt
 from pipeline.runners.local import Schedule, StageResult, run_stages
 from pipeline.runners.side_process import SideProcess, SideProcessError
 from pipeline.runners.stage_error import StageError
@@ -167,6 +169,37 @@ def test_an_interrupt_ends_what_runs_in_both_processes(run):
         # Neither the 60 seconds of the stage in the side process nor its imports are waited for.
         assert time.monotonic() - begin < 50
         assert not [thread for thread in threading.enumerate() if "_work" in thread.name]
+
+
+def test_an_interrupt_that_a_stage_swallows_is_repeated(run, monkeypatch):
+    monkeypatch.setattr(interrupt, "PATIENCE", 1.0)
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run(mood="deaf")
+    assert time.monotonic() - begin < 30
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interrupt_that_was_heard_is_not_repeated():
+    with interrupt.insistent(0.1) as heard:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        heard()
+        time.sleep(0.5)
+    assert not [thread for thread in threading.enumerate() if thread.name == "insistent"]
+
+
+def test_elsewhere_than_in_the_main_thread_nothing_is_changed():
+    handlers = []
+
+    def look():
+        with interrupt.insistent(0.1):
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.default_int_handler]
 
 
 def test_when_it_was_stopped_it_does_not_start_again(run):

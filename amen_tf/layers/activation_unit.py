@@ -4,23 +4,6 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-@tf.custom_gradient
-def prelu(x: tf.Tensor, slope: tf.Tensor):
-    """x where it is above 0, else slope x (He et al. 2015), with half of the passes over x that autodiff needs.
-
-    Args:
-      x: `[..., u]` float.
-      slope: `[u]`, of the same dtype.
-    """
-    above = x > 0
-
-    def gradient(upstream):
-        below = tf.where(above, tf.zeros_like(x), upstream * x)
-        return tf.where(above, upstream, upstream * slope), tf.reduce_sum(below, list(range(x.shape.rank - 1)))
-
-    return tf.where(above, x, slope * x), gradient
-
-
 class ActivationUnit(keras.layers.Layer):
     """Deep Interest Network (Zhou et al. 2018, Eq. 3 and Figure 2): h_user = Σ_j a(e_j, e_target) e_j.
 
@@ -29,7 +12,9 @@ class ActivationUnit(keras.layers.Layer):
     which would make a score depend on what else is asked.
 
     The first layer of the MLP is the sum of one product for each of its four inputs, and those with e_j in them are one
-    product with a kernel of the target's own, so nothing of the shape `[B, N, L, 4d]` is ever made.
+    product with a kernel of the target's own, so nothing of the shape `[B, N, L, 4d]` is ever made. The second layer
+    reads PReLU (He et al. 2015) as two products, w·prelu(x) = (s w)·x + ((1 - s) w)·relu(x) with s the slopes, so that
+    of its activations none but relu's is kept.
 
     Args:
       dim: d.
@@ -52,6 +37,7 @@ class ActivationUnit(keras.layers.Layer):
     def build(self, input_shape):
         initializer = keras.initializers.GlorotUniform(seed=self.seed + 3)
         self.event.build((None, self.dim))
+        self.weight.build((None, self.units))
         self.product = self.add_weight(name="product", shape=(self.dim, self.units), initializer=initializer)
         slope = keras.initializers.Constant(0.25)
         self.slope = self.add_weight(name="slope", shape=(self.units,), initializer=slope)
@@ -69,13 +55,16 @@ class ActivationUnit(keras.layers.Layer):
         Returns:
           `[B, N, d]` float32, zero for an empty moveline; with `return_weights` also `[B, N, L]`.
         """
+        product, slope, event, event_bias, weight, weight_bias = (
+            tf.cast(w, targets.dtype) for w in (self.product, self.slope, *self.event.weights, *self.weight.weights)
+        )
         # e_target - e_j gives no columns of its own: its product is part of those of e_target and of e_j.
-        product, event, bias = (tf.cast(w, targets.dtype) for w in (self.product, self.event.kernel, self.event.bias))
         by_target = tf.expand_dims(targets, -1) * product + event
         # expand_dims, because the gradient of a slice is copied into zeros of its full size.
-        hidden = tf.matmul(tf.expand_dims(events, 1), by_target) + tf.expand_dims(self.target(targets) + bias, 2)
-        hidden = prelu(hidden, tf.cast(self.slope, hidden.dtype))
-        weights = self.weight(hidden)[..., 0] * tf.expand_dims(tf.cast(mask, hidden.dtype), 1)
+        x = tf.matmul(tf.expand_dims(events, 1), by_target) + tf.expand_dims(self.target(targets) + event_bias, 2)
+        weight = tf.squeeze(weight, -1)
+        weights = tf.tensordot(x, slope * weight, 1) + tf.tensordot(tf.nn.relu(x), (1 - slope) * weight, 1)
+        weights = (weights + weight_bias) * tf.expand_dims(tf.cast(mask, x.dtype), 1)
         read = tf.matmul(weights, events)
         return (read, weights) if return_weights else read
 

@@ -100,11 +100,15 @@ class ItemEmbedding(keras.layers.Layer):
 
     def call(self, ids: Mapping[str, tf.Tensor], training=None):
         """ids: field -> `[...]` int64, all of one shape -> `[..., d]` float32."""
-        vectors = {field: table(ids[field]) for field, table in self.tables.items()}
+        vectors = self.parts(ids)
         if training and self.hidden:
             there = self.drop(tf.ones_like(ids[ITEM_ID], tf.float32), training=True) > 0
             vectors[ITEM_ID] *= tf.cast(there, vectors[ITEM_ID].dtype)[..., tf.newaxis]
         return tf.add_n(list(vectors.values()))
+
+    def parts(self, ids: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """The terms of the sum: field -> ids `[...]` -> field -> `[..., d]` float32."""
+        return {field: table(ids[field]) for field, table in self.tables.items()}
 
     def get_config(self):
         config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}

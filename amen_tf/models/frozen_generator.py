@@ -7,15 +7,15 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf import losses
-from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, ITEM_ID, MOVELINE, VELOCITY, FeatureContract
+from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, MOVELINE, VELOCITY, FeatureContract
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.generator import Generator
 
-FLOW_SIGNATURE, ITEM_SIGNATURE = "interest_flow", "item_vectors"
+FLOW_SIGNATURE, ITEM_SIGNATURE, BEYOND_SIGNATURE = "interest_flow", "item_vectors", "beyond_category"
 
 
 class _Exported(tf.Module):
-    """Holds the generator's variables and its two functions for saving, but not the Keras model: see `ServingModel`."""
+    """Holds the generator's variables and its functions for saving, but not the Keras model: see `ServingModel`."""
 
     def __init__(self, generator: Generator):
         super().__init__()
@@ -39,21 +39,29 @@ class _Exported(tf.Module):
                 VELOCITY: losses.velocity(flow.states, flow.previous),
             }
 
-        @tf.function(autograph=False, input_signature=[{f: item_spec(f) for f in contract.item_fields}])
-        def item_vectors(items):
-            return {"vectors": generator.item_vectors(items)}
+        def of_items(function):
+            @tf.function(autograph=False, input_signature=[{f: item_spec(f) for f in contract.item_fields}])
+            def vectors(items):
+                return {"vectors": function(items)}
 
-        self.interest_flow, self.item_vectors = interest_flow, item_vectors
+            return vectors
+
+        self.interest_flow = interest_flow
+        self.item_vectors, self.beyond_category = of_items(generator.item_vectors), of_items(generator.beyond_category)
 
 
 def export_generator(generator: Generator, path: str | pathlib.Path) -> None:
-    """Saves G_φ with two functions on transformed ids.
+    """Saves G_φ with three functions on transformed ids.
 
     `interest_flow`: moveline columns `[B, L]` int64 -> flow `[B, T, d]`, diversity S_div `[B, T]`, velocity
-    `[B, T, d]`. `item_vectors`: item fields `[B, N]` int64 -> unit vectors `[B, N, d]`.
+    `[B, T, d]`. `item_vectors` and `beyond_category`: item fields `[B, N]` int64 -> unit vectors `[B, N, d]`.
     """
     exported = _Exported(generator)
-    signatures = {FLOW_SIGNATURE: exported.interest_flow, ITEM_SIGNATURE: exported.item_vectors}
+    signatures = {
+        FLOW_SIGNATURE: exported.interest_flow,
+        ITEM_SIGNATURE: exported.item_vectors,
+        BEYOND_SIGNATURE: exported.beyond_category,
+    }
     tf.saved_model.save(exported, str(path), signatures=signatures)
 
 
@@ -71,6 +79,7 @@ class FrozenGenerator(keras.layers.Layer):
         self.loaded = tf.saved_model.load(str(path))
         self._flow = self.loaded.signatures[FLOW_SIGNATURE]
         self._items = self.loaded.signatures[ITEM_SIGNATURE]
+        self._beyond = self.loaded.signatures[BEYOND_SIGNATURE]
 
     def call(self, features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """features -> flow `[B, T, d]`, diversity `[B, T]`, velocity `[B, T, d]`, all float32."""
@@ -80,19 +89,9 @@ class FrozenGenerator(keras.layers.Layer):
 
     def candidate_vectors(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Candidates `[B, N]` -> their unit vectors `[B, N, d]` in the generator's own item table."""
-        return self._vectors(with_prefix(features, CANDIDATE, self.contract.item_fields))
+        items = with_prefix(features, CANDIDATE, self.contract.item_fields)
+        return tf.stop_gradient(self._items(**items)["vectors"])
 
     def beyond_category(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What sets items apart from others of their category: field -> ids `[B, N]` -> unit vectors `[B, N, d]`.
-
-        The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
-        nothing, because it is absent or was new after stage 1.
-        """
-        vectors = self._vectors(items)
-        category = self._vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])})
-        rest = vectors - tf.reduce_sum(vectors * category, -1, keepdims=True) * category
-        # Rounding leaves a little of a vector that has no such part.
-        return tf.nn.l2_normalize(tf.where(tf.norm(rest, axis=-1, keepdims=True) > 1e-4, rest, 0.0), -1, epsilon=1e-12)
-
-    def _vectors(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.stop_gradient(self._items(**items)["vectors"])
+        """What sets items apart from others of their category: field -> ids `[B, N]` -> unit vectors `[B, N, d]`."""
+        return tf.stop_gradient(self._beyond(**items)["vectors"])

@@ -128,6 +128,18 @@ class Generator(keras.Model):
         """field -> ids `[...]` -> unit vectors `[..., d]`: e as the flow knows it (zero for id 0 throughout)."""
         return _unit(self.encoder.items(items, training=training))
 
+    def beyond_category(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """What sets items apart from others of their category: field -> ids `[...]` -> unit vectors `[..., d]`.
+
+        The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
+        nothing, because it is absent or was new after stage 1.
+        """
+        parts = self.encoder.items.parts(items)
+        own = parts.pop(ITEM_ID)
+        category = _unit(tf.add_n(list(parts.values())))
+        own = tf.cast(own, category.dtype)
+        return _unit(own - tf.reduce_sum(own * category, -1, keepdims=True) * category)
+
     def generate(self, features) -> Flow:
         """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed."""
         if self.settings.decoder == "parallel":

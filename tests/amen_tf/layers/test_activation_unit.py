@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.layers.activation_unit import ActivationUnit, prelu
+from amen_tf.layers.activation_unit import ActivationUnit
 from tests.amen_tf.layers.harness import randomise
 
 B, N, L, D, UNITS = 4, 3, 5, 6, 7
@@ -93,25 +93,3 @@ def test_padding_is_not_read_and_an_empty_moveline_gives_zero(layer, inputs):
     garbled = tf.where(mask[..., tf.newaxis], events, 50.0)
     np.testing.assert_array_equal(layer(targets, garbled, mask), layer(targets, events, mask))
     assert not layer(targets, events, mask).numpy()[0].any()
-
-
-def test_prelu_and_its_gradient_equal_autodiff():
-    rng = np.random.default_rng(1)
-    x = tf.constant(np.append(rng.normal(size=(3, 2, 4)), np.zeros((3, 1, 4)), 1), tf.float32)
-    slope, upstream = tf.constant([0.25, -0.5, 1.5, 0.0]), tf.constant(rng.normal(size=(3, 3, 4)), tf.float32)
-
-    def plain(x, slope):
-        return tf.nn.relu(x) - slope * tf.nn.relu(-x)
-
-    found = []
-    for function in (prelu, plain):
-        with tf.GradientTape() as tape:
-            tape.watch([x, slope])
-            y = function(x, slope)
-        found.append((y, *tape.gradient(y, [x, slope], upstream)))
-    # At exactly 0 either side will do: there the gradients of relu leave out the slope.
-    (y, by_x, by_slope), (plain_y, plain_by_x, plain_by_slope) = found
-    close(y, plain_y)
-    close(by_x[:, :2], plain_by_x[:, :2])
-    close(by_slope, plain_by_slope)
-    close(by_x[:, 2], upstream[:, 2] * slope)

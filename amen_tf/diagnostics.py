@@ -1,5 +1,6 @@
 """What a generator is worth before any CTR model reads it: ranks in the catalogue, collapse, leak."""
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -112,14 +113,14 @@ class Diagnosis:
         _expect_finite(vectors, "item vectors")
         return vectors
 
-    def look(self, batches: Iterable[Mapping[str, tf.Tensor]], limit: int = 2000) -> Looked:
+    def look(self, batches: Iterable[Mapping[str, tf.Tensor]], limit: int | None = 2000) -> Looked:
         """The generator's answers for the first `limit` requests.
 
         Args:
           batches: features, with futures and labels; at least one batch.
-          limit: the most requests.
+          limit: the most requests; None takes all of them.
         """
-        parts, left = [], limit
+        parts, left = [], sys.maxsize if limit is None else limit
         for features in batches:
             self._answers = self._answers or self._traced(features)
             parts.append(self._answers({name: column[:left] for name, column in features.items()}))
@@ -150,7 +151,7 @@ class Diagnosis:
     def rank_all(self, batches: Iterable[Mapping[str, tf.Tensor]]) -> dict[str, float]:
         """`hr@10_step_<t>` and `ndcg@10_step_<t>` over all requests, in memory that does not grow with their number."""
         vectors, ids = self.items(), self.catalogue.fields[ITEM_ID]
-        by_batch = [ranks(self.look([features], 2**31 - 1), vectors, ids) for features in batches]
+        by_batch = [ranks(self.look([features], None), vectors, ids) for features in batches]
         return rank_figures([np.concatenate(steps) for steps in zip(*by_batch, strict=True)], 10)
 
 

@@ -26,9 +26,9 @@ from pipeline.runners.layout import Layout
 
 # What is compared with AMEN without the generator: the flow by itself, and all that the generator brings.
 WITHOUT = "no_nif"
+COMPARED = {"the flow alone": "no_similarity", "flow and item vectors": "amen"}
 # A gain has vanished where less than this is left of it, in AUC: what would not be seen among the rows of Table 2.
 NEGLIGIBLE = 0.001
-COMPARED = {"the flow alone": "no_similarity", "flow and item vectors": "amen"}
 
 
 class Control(NamedTuple):

@@ -128,7 +128,10 @@ class Workshop:
 
     def train(self, row: str, seed: int) -> RowResult:
         """Trains a row, measures it on the test split and keeps the result."""
-        fitted, generator, frozen = self.fit(row, seed)
+        return self.measure(row, seed, *self.fit(row, seed))
+
+    def measure(self, row: str, seed: int, fitted: Fitted, generator: pathlib.Path | None, frozen: int) -> RowResult:
+        """Measures what `fit` gave on the test split and keeps the result."""
         prepared, settings = self.prepared, self.settings(row)
         kept = {}
         if generator is not None:

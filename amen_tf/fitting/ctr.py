@@ -14,11 +14,11 @@ from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, Watched, train
 from amen_tf.windows import JoinedWindow, Window, Windows
 
-# What base and CTR model share. The merge MLP has the flow's features behind the base's own inputs: the CTR model
-# starts as the base and learns from stage 2 what the flow adds.
-CTR_PARTS = ("encoder", "attention", "matched", "request_side", "candidate_side", "merge")
-# What it shares with a Θ_base of another architecture, whose merge MLP reads other inputs in other places.
+# What the CTR model shares with a Θ_base of any architecture; the merge MLP reads other inputs in other places.
 COMMON_PARTS = ("encoder", "matched", "request_side", "candidate_side")
+# What it shares with a `BaseModel`. The merge MLP has the flow's features behind the base's own inputs: the CTR model
+# starts as the base and learns from stage 2 what the flow adds.
+CTR_PARTS = (*COMMON_PARTS, "attention", "merge")
 CTR_GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
 
 
@@ -68,7 +68,7 @@ def fit_ctr(
     eval_data = windows.eval.batches(settings.batch_size, None, eval_flows)
     steps = -(-window.size // settings.batch_size)
     history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
-    return Fitted(model, history, copied)
+    return Fitted(model, history, train_data, copied)
 
 
 def initialise(model: CtrModel, base_weights: Mapping) -> CopyReport:
@@ -82,4 +82,6 @@ def initialise(model: CtrModel, base_weights: Mapping) -> CopyReport:
       InitializationError: nothing could be copied.
     """
     is_base = all(name in base_weights for name in named_weights(model) if name.startswith("attention/"))
-    return copy_by_name(base_weights, model, *((CTR_PARTS, CTR_GROWN) if is_base else (COMMON_PARTS,)))
+    if is_base:
+        return copy_by_name(base_weights, model, CTR_PARTS, CTR_GROWN)
+    return copy_by_name(base_weights, model, COMMON_PARTS)

@@ -72,7 +72,7 @@ def fit_generator(
     if windows.eval.size > settings.rank_requests:
         figures = {**figures, **diagnosis.rank_all(unseen)}
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
-    return Fitted(model, history, copied, figures)
+    return Fitted(model, history, train_data, copied, figures)
 
 
 def silence_unknown(model: Generator, known: Mapping[str, np.ndarray]) -> None:

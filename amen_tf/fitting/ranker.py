@@ -37,4 +37,4 @@ def fit_ranker(
     train_data = windows.train.batches(settings.batch_size, spec.seed)
     steps = -(-windows.train.size // settings.batch_size)
     history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
-    return Fitted(model, history, copied)
+    return Fitted(model, history, train_data, copied)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.initialization import CopyReport
@@ -14,11 +15,13 @@ class Fitted(NamedTuple):
     Attributes:
       model: with the weights of the epoch that was best on eval.
       history: figure -> value of every epoch.
+      train_data: what it learned from, one shuffled pass.
       copied: what its weights were initialised from; None where they were not.
       figures: of the generator: ranks, cosines, leak; empty for others.
     """
 
     model: keras.Model
     history: dict[str, list[float]]
+    train_data: tf.data.Dataset
     copied: CopyReport | None = None
     figures: Mapping[str, float] = {}

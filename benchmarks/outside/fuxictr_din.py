@@ -1,11 +1,13 @@
-"""Trains FuxiCTR's DIN on the rows that our models see and prints one JSON line: test AUC and training speed.
+"""Trains FuxiCTR's DIN on the rows that our models see, prints its test AUC, and trains further laps against the clock.
 
 usage:  .venv/bin/python fuxictr_din.py DATA_FOLDER [--seed 1 --threads 2 ...]       (setup.sh makes .venv)
 in:     DATA_FOLDER/{train,eval,test}.npz and columns.json, the transformed columns of R requests:
         `moveline_<field>` `[R, L]`, left-padded with 0; `candidate_<field>` `[R, N]`, right-padded; `candidate_mask`
         `[R, N]` bool; `label` `[R, N]`; one `[R]` column for each request field. columns.json names the fields and
         gives the number of ids of each meaning. Other columns are not read.
-out:    one line of JSON on stdout. AUCs are over all impressions of a split, speed is impressions a second.
+        Then, on stdin, one line for each lap: for how many seconds to train, one pass over the rows at most.
+out:    one line of JSON on stdout for the training, and one for each lap as soon as it is over. AUCs are over all
+        impressions of a split, speed is impressions a second of training steps.
 
 The package has no DIN of its own for these inputs (its model zoo is a folder of scripts), so `DIN` below puts one
 together as the zoo does, from FuxiCTR's parts: FeatureMap, FeatureEmbeddingDict, DIN_Attention, MLP_Block and the
@@ -23,7 +25,7 @@ stay out of the attention and the mean of each over the moveline goes to the MLP
 import argparse
 import ctypes
 import json
-import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -166,7 +168,7 @@ def feature_map(columns: Columns, dim: int) -> FeatureMap:
 
 
 class DIN(BaseModel):
-    """Deep Interest Network of FuxiCTR's layers; also keeps the seconds and the eval AUC of every epoch.
+    """Deep Interest Network of FuxiCTR's layers; also keeps the eval AUC of every epoch.
 
     Args:
       columns: see `Columns`.
@@ -200,7 +202,7 @@ class DIN(BaseModel):
         )
         self.compile("adam", "binary_crossentropy", options.learning_rate)
         self.reset_parameters()
-        self.eval_aucs, self.epoch_seconds, self.eval_seconds = [], [], 0.0
+        self.eval_aucs = []
 
     def forward(self, inputs):
         """Batch of B rows -> `y_pred` `[B, 1]`, the probability of a click."""
@@ -214,16 +216,16 @@ class DIN(BaseModel):
         vectors.update(zip(self.columns.attended, interest.split(self.dim, -1), strict=True))
         return {"y_pred": self.dnn(self.embedding_layer.dict2tensor(vectors, flatten_emb=True))}
 
-    def train_epoch(self, data_generator):
-        """As in BaseModel, which evaluates inside of it; the clock stands still meanwhile."""
-        self.eval_seconds, start = 0.0, time.perf_counter()
-        super().train_epoch(data_generator)
-        self.epoch_seconds.append(time.perf_counter() - start - self.eval_seconds)
-
-    def eval_step(self):
-        start = time.perf_counter()
-        super().eval_step()
-        self.eval_seconds += time.perf_counter() - start
+    def lap(self, batches: Batches, seconds: float) -> float:
+        """Trains for so long, one pass at most -> impressions a second."""
+        self.train()
+        done, start = 0, time.perf_counter()
+        for batch in batches:
+            self.train_step(batch)
+            done += len(batch[LABEL])
+            if time.perf_counter() - start >= seconds:
+                break
+        return done / (time.perf_counter() - start)
 
     def checkpoint_and_earlystop(self, logs, **kwargs):
         self.eval_aucs.append(logs["AUC"])
@@ -241,8 +243,8 @@ def keep_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def main(options: argparse.Namespace) -> dict:
-    """Trains until the eval AUC falls and measures the best epoch on test -> the line to print."""
+def main(options: argparse.Namespace) -> None:
+    """Trains until the eval AUC falls, measures the best epoch on test, then trains the laps that stdin asks for."""
     keep_memory()
     torch.set_num_threads(options.threads)
     seed_everything(options.seed)
@@ -257,19 +259,18 @@ def main(options: argparse.Namespace) -> dict:
         model = DIN(columns, options, Path(folder))
         model.fit(train, epochs=options.epochs, validation_data=check)
         auc = model.evaluate(test)["AUC"]
-    # The first epoch also pays for the first use of everything.
-    speeds = [len(train.request) / s for s in model.epoch_seconds[1:]]
-    return {
+    trained = {
         "auc_test": round(auc, 5),
         "auc_eval": [round(a, 5) for a in model.eval_aucs],
-        "impressions_per_second": round(statistics.median(speeds)) if speeds else None,
-        "impressions_per_second_best": round(max(speeds)) if speeds else None,
         "epochs": len(model.eval_aucs),
         "parameters": sum(p.numel() for p in model.parameters()),
         "impressions": {"train": len(train.request), "eval": len(check.request), "test": len(test.request)},
         "settings": {k: v for k, v in vars(options).items() if k != "data"},
         "versions": {"fuxictr": fuxictr.__version__, "torch": torch.__version__},
     }
+    print(json.dumps(trained), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(round(model.lap(train, float(line)))), flush=True)
 
 
 def arguments() -> argparse.Namespace:
@@ -295,4 +296,4 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(arguments())))
+    main(arguments())

@@ -19,10 +19,8 @@ SCRIPT = pathlib.Path(__file__).with_name("train_on_devices.py")
 
 def run(*arguments, tf_config=None):
     """Starts the script; returns the process."""
-    command, variables = (
-        [sys.executable, str(SCRIPT), *map(str, arguments)],
-        environment(tf_config, PYTHONPATH=str(ROOT)),
-    )
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    variables = environment(tf_config, PYTHONPATH=str(ROOT))
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

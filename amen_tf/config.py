@@ -64,6 +64,7 @@ class DataSettings(Section):
     positive_behaviors: tuple[str, ...] = ("click", "favorite", "cart", "purchase")
     impressions_as_clicks: Literal["auto", "always", "never"] = "auto"
     bad_rows: Literal["stop", "quarantine"] = "stop"
+    max_bad_share: float = pydantic.Field(0.01, gt=0, le=1)
     max_candidates: int = pydantic.Field(32, ge=1)
     diff_window_hours: float = pydantic.Field(24.0 * 7, gt=0)
     features: tuple[FeatureSettings, ...] = ()
@@ -89,6 +90,10 @@ class DataSettings(Section):
                 f"{', '.join(sorted(DERIVED))}; mask and weight for items and candidates; age for items)"
             )
         return self
+
+    def stops_at(self, bad_rows: int, rows: int) -> bool:
+        """Whether so many rows of a log that break its rules stop the run."""
+        return bad_rows > (self.max_bad_share * rows if self.bad_rows == "quarantine" else 0)
 
 
 # What ExampleGen, Transform and the frozen generator call their own columns, and what features of items and candidates

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from amen_tf import features
 from amen_tf.config import DataSettings
-from pipeline.event_log.errors import BAD_ROWS_ADVICE, EventLogError
+from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.event_log.files import list_files
 from pipeline.event_log.hashing import combine, hash_column
 from pipeline.event_log.reader import Batch, describe, read_batches
@@ -61,12 +61,12 @@ def require_trainable(report: LogReport) -> None:
         )
 
 
-def require_whole(report: LogReport) -> None:
-    """Raises where rows break a rule, for `data.bad_rows: stop`: first of all, or they would look like something else.
+def require_whole(report: LogReport, data: DataSettings) -> None:
+    """Raises where more rows break a rule than `data` allows: first of all, or they would look like something else.
 
     A log with a label of 2 for every click has "only unclicked impressions" once those rows are left out.
     """
-    if not report.bad_rows:
+    if not data.stops_at(report.bad_rows, report.rows):
         return
     lines = []
     for rule in report.broken:
@@ -74,7 +74,7 @@ def require_whole(report: LogReport) -> None:
         lines.append(f"  {rule.count:,} {'row' if rule.count == 1 else 'rows'}: {what}")
     raise EventLogError(
         f"{report.log}: {report.bad_rows:,} of {report.rows:,} rows break the rules of an event log. The first of each "
-        "rule:\n" + "\n".join(lines) + f"\n{BAD_ROWS_ADVICE}"
+        "rule:\n" + "\n".join(lines) + f"\n{bad_rows_advice(report.bad_rows, report.rows, data)}"
     )
 
 

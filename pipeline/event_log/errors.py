@@ -1,11 +1,19 @@
 """The one error of this room: an event log that cannot be used, with what, where and the next step."""
 
+from amen_tf.config import DataSettings
+
 
 class EventLogError(ValueError):
     """An event log that cannot be used. The message says what was expected, what came, where, and what to do."""
 
 
-# What to do about rows that break a rule, whoever finds them.
-BAD_ROWS_ADVICE = (
-    "`amen check` lists every broken rule. Mend the rows, or set data.bad_rows to quarantine to put them aside."
-)
+def bad_rows_advice(bad_rows: int, rows: int, data: DataSettings) -> str:
+    """What to do about so many rows that break a rule, whoever finds them."""
+    lists = "`amen check` lists every broken rule."
+    if data.bad_rows == "stop":
+        return f"{lists} Mend the rows, or set data.bad_rows to quarantine to put them aside."
+    return (
+        f"They are {bad_rows / rows:.2%} of all rows, and data.max_bad_share lets {data.max_bad_share:.2%} be put "
+        f"aside: so many tend to have one cause (data.columns, data.time_unit). {lists} Mend the rows, or raise "
+        "data.max_bad_share."
+    )

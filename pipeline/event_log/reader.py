@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from amen_tf.config import DataSettings
 from pipeline.event_log import columns, rules, schema, sources
-from pipeline.event_log.errors import BAD_ROWS_ADVICE, EventLogError
+from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.event_log.files import format_of
 
 BATCH_ROWS = 131_072
@@ -77,7 +77,8 @@ def require_good(batch: Batch, data: DataSettings, examples: int = 5) -> None:
     lines = "\n".join(f"  {describe(row)}" for row in first)
     more = batch.bad.num_rows - len(first)
     rest = f"\n  and {more} more nearby" if more > 0 else ""
-    raise EventLogError(f"The event log has rows that break its rules:\n{lines}{rest}\n{BAD_ROWS_ADVICE}")
+    advice = bad_rows_advice(batch.bad.num_rows, batch.bad.num_rows + batch.table.num_rows, data)
+    raise EventLogError(f"The event log has rows that break its rules:\n{lines}{rest}\n{advice}")
 
 
 def describe(row: dict, width: int = 200) -> str:

@@ -51,12 +51,14 @@ class Plan:
       positions: the sorted events and each request's offsets into them.
       split: int64 `[requests]`, index into `rules.split_names`.
       counts: rows and requests by fate, see `make_plan`.
+      other_events: int64 `[splits]`, events that are not impressions, by their own time.
     """
 
     rules: MovelineRules
     positions: Positions
     split: np.ndarray
     counts: dict[str, int]
+    other_events: np.ndarray
 
     def requests_of(self, split: str) -> np.ndarray:
         """Numbers of a split's requests, int64, mixed over users and time.
@@ -71,8 +73,9 @@ class Plan:
         return to_record_batch(self.positions, requests, self.rules.contract)
 
     def split_counts(self, split: str) -> dict[str, int]:
-        """Examples, candidates, clicked candidates and examples with an empty moveline of one split."""
-        of_split = self.split == self.rules.split_names.index(split)
+        """Examples, candidates, clicked candidates, examples with an empty moveline, and other events of one split."""
+        index = self.rules.split_names.index(split)
+        of_split = self.split == index
         p = self.positions
         shown, _ = ragged(p.candidate_start[of_split], p.candidate_count[of_split])
         return {
@@ -80,6 +83,7 @@ class Plan:
             "candidates": len(shown),
             "clicked": int(p.clicked[p.candidates[shown]].sum()),
             "without_history": int((of_split & (p.moveline_length == 0)).sum()),
+            "other_events": int(self.other_events[index]),
         }
 
 
@@ -94,6 +98,7 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
     rows = total_order(columns[name] for name in (*_ORDER_FIRST, *middle, features.LABEL))
     columns = {name: column.rows(rows) for name, column in columns.items()}
     clock = _Clock(columns[features.USER_ID], columns[features.TIMESTAMP])
+    split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="right")
 
     impression = columns[features.BEHAVIOR].is_in([rules.data.impression_behavior])
     labels = columns[features.LABEL]
@@ -101,7 +106,7 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
     enters = clicked & rules.impressions_enter(clicks_are_logged)
     moveline_behavior = columns[features.BEHAVIOR].replaced(enters, rules.data.click_behavior)
 
-    requests = _Requests.of(columns, clock, np.flatnonzero(impression), rules)
+    requests = _Requests.of(columns, clock, np.flatnonzero(impression), split_of_time, rules)
     events_at = np.flatnonzero(~impression | enters)
     stop = clock.before(events_at, requests.now)
     start = np.maximum(clock.before(events_at, requests.user_begin), stop - rules.contract.moveline_length)
@@ -141,7 +146,9 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
         "other_events": int((~impression).sum()),
         **requests.counts,
     }
-    return Plan(rules, positions, requests.split, counts)
+    split_of_row = split_of_time[clock.time_code]
+    other_events = np.bincount(split_of_row[~impression], minlength=len(rules.split_names))
+    return Plan(rules, positions, requests.split, counts, other_events)
 
 
 class _Clock:
@@ -194,11 +201,14 @@ class _Requests:
 
     @classmethod
     def of(
-        cls, columns: dict[str, CodedColumn], clock: _Clock, impressions: np.ndarray, rules: MovelineRules
+        cls,
+        columns: dict[str, CodedColumn],
+        clock: _Clock,
+        impressions: np.ndarray,
+        split_of_time: np.ndarray,
+        rules: MovelineRules,
     ) -> "_Requests":
-        borders = np.array(rules.split_ends[:-1], np.int64)
-        split_of_time = np.searchsorted(borders, clock.times, side="right")
-        end_code = np.append(clock.code_before(borders), len(clock.times))
+        end_code = np.append(clock.code_before(np.array(rules.split_ends[:-1], np.int64)), len(clock.times))
 
         user = clock.user[impressions]
         named = columns[features.REQUEST_ID].rows(impressions)

@@ -5,7 +5,7 @@ In: facts of the reading and counts of the shards, as dictionaries. Out: the con
 
 import datetime as dt
 
-from pipeline.event_log.errors import BAD_ROWS_ADVICE, EventLogError
+from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.example_gen.rules import MovelineRules
 
 
@@ -13,24 +13,29 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
     """The report: every row read is quarantined, a duplicate, an impression or another event.
 
     Returns:
-      `rows`: read = quarantined + duplicates + impressions + other_events. `requests`: total, above_limit (cut at
-      the candidate limit), cut_at_border. `splits`: per split examples, candidates, clicked, without_history; the
-      candidates of all splits are the impressions.
+      `rows`: read = quarantined + duplicates + used, and used = impressions + other_events. `requests`: total,
+      above_limit (cut at the candidate limit), cut_at_border. `splits`: per split examples, candidates, clicked,
+      without_history (examples of users who had done nothing before), other_events (inside its time); the candidates
+      of all splits are the impressions, their other events all other events.
     """
     log = counts["log"]
     rows = {
         "read": facts["rows"],
         "quarantined": facts["bad_rows"],
         "duplicates": log["duplicates"],
+        "used": log["impressions"] + log["other_events"],
         "impressions": log["impressions"],
         "other_events": log["other_events"],
     }
     splits = counts["splits"]
-    lost = rows["read"] - sum(n for name, n in rows.items() if name != "read")
-    unseen = rows["impressions"] - sum(split["candidates"] for split in splits.values())
-    if lost or unseen:
+    lost = {
+        "rows": rows["read"] - rows["quarantined"] - rows["duplicates"] - rows["used"],
+        "impressions": rows["impressions"] - sum(split["candidates"] for split in splits.values()),
+        "other events": rows["other_events"] - sum(split["other_events"] for split in splits.values()),
+    }
+    if any(lost.values()):
         raise RuntimeError(
-            f"Rows do not add up: {rows} leaves {lost} rows and {unseen} impressions without a fate. "
+            f"Rows do not add up: of {rows} these are without a fate: {lost}. "
             "This is a fault of the program, please report it with the log's settings."
         )
     return {
@@ -47,16 +52,16 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
 
 
 def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:
-    """Raises what reading found: files that cannot be read, or bad rows when `data.bad_rows` is `stop`."""
+    """Raises what reading found: files that cannot be read, or more bad rows than the settings allow."""
     if facts["errors"]:
         raise EventLogError("\n".join(facts["errors"]))
-    if facts["bad_rows"] and rules.data.bad_rows == "stop":
+    if rules.data.stops_at(facts["bad_rows"], facts["rows"]):
         shown = "\n".join(f"  {text}" for _, _, text in facts["first_bad"])
         more = facts["bad_rows"] - len(facts["first_bad"])
         raise EventLogError(
             f"{facts['bad_rows']} of {facts['rows']} rows of the event log break its rules:\n{shown}"
             + (f"\n  and {more} more" if more else "")
-            + f"\n{BAD_ROWS_ADVICE}"
+            + f"\n{bad_rows_advice(facts['bad_rows'], facts['rows'], rules.data)}"
         )
 
 

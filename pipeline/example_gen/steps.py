@@ -74,7 +74,7 @@ class WriteShard(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]], facts: dict) -> Iterator[dict]:
         shard, pieces = element
         rules = self._rules
-        if facts["errors"] or (facts["bad_rows"] and rules.data.bad_rows == "stop"):
+        if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
         events = pa.concat_tables(map(from_bytes, pieces))
         plan = make_plan(events, rules, facts["clicks_are_logged"])

@@ -35,8 +35,8 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if known.get("key") != key:
         report = check_log(log, data)
-        if data.bad_rows == "stop" and report.bad_rows < report.rows:
-            require_whole(report)
+        if report.bad_rows < report.rows:
+            require_whole(report, data)
         require_trainable(report)
         known = {"key": key, "borders": _borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))

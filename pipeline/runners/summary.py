@@ -22,10 +22,10 @@ EXTRA_HISTORY = EXTRA / "history.json"
 def stage_detail(result: StageResult) -> str:
     """The one figure worth a place on a stage's line, as text; empty for most."""
     if result.stage == "example_gen":
-        report = pathlib.Path(result.outputs["examples"]) / "report.json"
-        counts = json.loads(report.read_text())
+        counts = _counts(result)
         rows, splits = counts["rows"], counts["splits"]
-        aside = f" ({rows['quarantined']:,} quarantined)" if rows["quarantined"] else ""
+        aside = ", ".join(f"{rows[fate]:,} {fate}" for fate in ("quarantined", "duplicates") if rows[fate])
+        aside = f" ({aside})" if aside else ""
         sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in splits.items())
         return f"{rows['read']:,} rows{aside}; requests: {sizes}"
     history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
@@ -40,6 +40,11 @@ def stage_detail(result: StageResult) -> str:
         return f"eval InfoNCE {min(figures['val_info_nce']):.3f}"
     ranks = f"HR@10 {of_kept['hr@10_step_0']:.3f}, NDCG@10 {of_kept['ndcg@10_step_0']:.3f} of the whole catalogue"
     return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, {ranks}"
+
+
+def _counts(example_gen: StageResult) -> dict:
+    """What became of every row of the log."""
+    return json.loads((pathlib.Path(example_gen.outputs["examples"]) / "report.json").read_text(encoding="utf-8"))
 
 
 class Summary:
@@ -76,6 +81,7 @@ class Summary:
             "auc": {"base": self.base[AUC], "amen": self.amen[AUC], "oracle": self.oracle_auc()},
             "calibration": {"base": self.base[CALIBRATION], "amen": self.amen[CALIBRATION]},
             "test_impressions": self.amen[IMPRESSIONS],
+            "data": _counts(self.results["example_gen"]),
             "generator": self._extra("generator", "generator.json"),
             "initialization": {stage: self._copied(stage) for stage in ("generator", "ctr")},
             "auc_change_to_last_blessed": self.amen.get(f"{AUC}_diff"),

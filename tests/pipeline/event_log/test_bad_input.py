@@ -191,10 +191,13 @@ def test_rows_that_break_a_rule_are_named_by_rule(write, settings):
     good, label, nobody = f"u,{T},feed,impression,i,c,0,", f"u,{T},feed,impression,i,c,2,", f",{T},feed,visit,i,c,,"
     report = check_log(write("a.csv", good, label, nobody, label), settings())
     with pytest.raises(EventLogError, match=r"3 of 4 rows") as stopped:
-        require_whole(report)
+        require_whole(report, settings())
     text = str(stopped.value)
     assert "2 rows: " in text and "row 2, column `label`" in text and "1 row: " in text and "row 3" in text
-    require_whole(check_log(write("b.csv", good), settings()))
+    require_whole(check_log(write("b.csv", good), settings()), settings())
+    require_whole(report, settings(bad_rows="quarantine", max_bad_share=0.75))
+    with pytest.raises(EventLogError, match=r"75\.00% of all rows, and data\.max_bad_share lets 74\.00% be put aside"):
+        require_whole(report, settings(bad_rows="quarantine", max_bad_share=0.74))
 
 
 def test_trainable(write, settings):

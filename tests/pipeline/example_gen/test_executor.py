@@ -162,7 +162,7 @@ def test_the_number_of_shards_changes_no_example(tmp_path):
 
 
 def test_the_report_accounts_for_every_row(tmp_path):
-    rules = rules_of_files(max_candidates=1, bad_rows="quarantine")
+    rules = rules_of_files(max_candidates=1, bad_rows="quarantine", max_bad_share=0.2)
     log = [
         event(START, "cart", "x"),
         event(START, "cart", "x"),
@@ -176,15 +176,15 @@ def test_the_report_accounts_for_every_row(tmp_path):
     write_csv(tmp_path / "log.csv", log)
     do(tmp_path / "log.csv", rules, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == {
-        "rows": {"read": 9, "quarantined": 1, "duplicates": 1, "impressions": 6, "other_events": 1},
+        "rows": {"read": 9, "quarantined": 1, "duplicates": 1, "used": 7, "impressions": 6, "other_events": 1},
         "clicks_are_logged": False,
         "impressions_enter_as_clicks": True,
         "requests": {"total": 5, "above_limit": 1, "cut_at_border": 1},
         "splits": {
-            "stage1": {"examples": 3, "candidates": 3, "clicked": 1, "without_history": 1},
-            "stage2": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 1},
-            "eval": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 0},
-            "test": {"examples": 1, "candidates": 1, "clicked": 1, "without_history": 0},
+            "stage1": {"examples": 3, "candidates": 3, "clicked": 1, "without_history": 1, "other_events": 1},
+            "stage2": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 1, "other_events": 0},
+            "eval": {"examples": 1, "candidates": 1, "clicked": 0, "without_history": 0, "other_events": 0},
+            "test": {"examples": 1, "candidates": 1, "clicked": 1, "without_history": 0, "other_events": 0},
         },
     }
     with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
@@ -233,13 +233,22 @@ def test_bad_rows_stop_the_run_with_file_row_column_and_reason(tmp_path):
 
 def test_bad_rows_go_to_quarantine_and_the_others_are_used(tmp_path):
     good = bad_log(tmp_path)
-    rules = rules_of_files(bad_rows="quarantine")
+    rules = rules_of_files(bad_rows="quarantine", max_bad_share=0.05)
     do(tmp_path / "part-*.csv", rules, tmp_path / "out")
     with open(tmp_path / "out" / "quarantine.csv", newline="") as file:
         rows = [(os.path.basename(r["file"]), r["row"], r["column"]) for r in csv.DictReader(file)]
     assert rows == [("part-0.csv", "6", "user_id"), ("part-0.csv", "41", "user_id"), ("part-1.csv", "11", "timestamp")]
     expected = oracle.make_examples(good, rules, any(e["behavior"] == "click" for e in good))
     assert comparable(read_examples(tmp_path / "out", rules)) == comparable(expected)
+
+
+def test_more_bad_rows_than_allowed_stop_the_run(tmp_path):
+    rows = len(bad_log(tmp_path)) + 3
+    rules = rules_of_files(bad_rows="quarantine", max_bad_share=2.9 / rows)
+    with pytest.raises(EventLogError, match=rf"3 of {rows} rows(?s:.*)They are .*%(?s:.*)raise data\.max_bad_share"):
+        do(tmp_path / "part-*.csv", rules, tmp_path / "out")
+    assert not glob.glob(f"{tmp_path}/out/Split-*/*")
+    do(tmp_path / "part-*.csv", rules_of_files(bad_rows="quarantine", max_bad_share=3 / rows), tmp_path / "again")
 
 
 def test_more_than_five_bad_rows_are_counted_not_listed(tmp_path):

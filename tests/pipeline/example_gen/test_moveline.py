@@ -110,6 +110,7 @@ def test_a_user_without_history_is_kept_with_an_empty_moveline_and_counted():
         "candidates": 2,
         "clicked": 0,
         "without_history": 1,
+        "other_events": 1,
     }
 
 

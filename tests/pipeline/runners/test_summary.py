@@ -21,6 +21,7 @@ from serving.rank_request import load_request
 NOW = 1_700_000_000
 BASE = {"auc": 0.6, "calibration": 1.1, "weighted_example_count": 500.0}
 AMEN = {"auc": 0.625, "calibration": 0.95, "weighted_example_count": 500.0}
+COUNTS = {"rows": {"read": 12345, "quarantined": 2, "duplicates": 1000}, "splits": {"train": {"examples": 1000}}}
 BLESSED, REFUSED = Verdict(True, ()), Verdict(False, ("auc: 0.6250, expected at least 0.7",))
 
 
@@ -35,7 +36,9 @@ def summary(tmp_path, monkeypatch):
         settings = Settings.parse(content, source="test")
         layout = Layout(settings)
         layout.folder.mkdir(exist_ok=True)
+        (tmp_path / "report.json").write_text(json.dumps(COUNTS))
         results = {
+            "example_gen": StageResult("example_gen", True, 0.0, {"examples": str(tmp_path)}),
             "transform": StageResult("transform", True, 0.04, {}),
             "evaluator_baseline": StageResult("evaluator_baseline", False, 2.0, {"evaluation": "base"}),
             "evaluator": StageResult("evaluator", False, 3.21, {"evaluation": "amen"}),
@@ -60,14 +63,15 @@ def test_the_report_of_a_blessed_run(summary):
         "auc": {"base": 0.6, "amen": 0.625, "oracle": None},
         "calibration": {"base": 1.1, "amen": 0.95},
         "test_impressions": 500.0,
+        "data": COUNTS,
         "generator": None,
         "initialization": {"generator": None, "ctr": None},
         "auc_change_to_last_blessed": 0.0125,
         "blessed": True,
         "reasons": [],
         "version": "1234",
-        "seconds": {"transform": 0.0, "evaluator_baseline": 2.0, "evaluator": 3.2, "pusher": 0.0},
-        "cached": ["transform", "pusher"],
+        "seconds": {"example_gen": 0.0, "transform": 0.0, "evaluator_baseline": 2.0, "evaluator": 3.2, "pusher": 0.0},
+        "cached": ["example_gen", "transform", "pusher"],
     }
 
 
@@ -125,11 +129,9 @@ def test_report_has_the_generators_figures_and_how_many_weights_were_copied(summ
 
 
 def test_details_of_stages(tmp_path):
-    (tmp_path / "report.json").write_text(
-        json.dumps({"rows": {"read": 12345, "quarantined": 2}, "splits": {"train": {"examples": 1000}}})
-    )
+    (tmp_path / "report.json").write_text(json.dumps(COUNTS))
     result = StageResult("example_gen", False, 1.0, {"examples": str(tmp_path)})
-    assert stage_detail(result) == "12,345 rows (2 quarantined); requests: train 1,000"
+    assert stage_detail(result) == "12,345 rows (2 quarantined, 1,000 duplicates); requests: train 1,000"
 
     def trainer(history):
         path = tmp_path / "Format-Serving/assets.extra/history.json"

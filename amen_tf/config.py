@@ -56,7 +56,7 @@ class DataSettings(Section):
 
     log: str | None = None
     simulate: SimulateSettings | None = None
-    format: Literal["auto", "csv", "parquet"] = "auto"
+    format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
     time_unit: Literal["seconds", "milliseconds"] = "seconds"
     columns: dict[str, str] = {}
     impression_behavior: str = "impression"

@@ -23,7 +23,7 @@ name: {name}
 preset: demo
 
 data:
-  log: {log}                  # a file, folder or glob of CSV or Parquet files, relative to this file
+  log: {log}                  # a file, folder or glob (CSV, Parquet, TFRecord), relative to this file
   time_unit: seconds          # or milliseconds
   columns: {{}}                 # your names for the log's columns, e.g. {{user_id: uid, timestamp: ts}}
   positive_behaviors: [click, favorite, cart, purchase]

@@ -1,5 +1,5 @@
 """Reading, checking and quarantining the user's event log.
 
-In: CSV or Parquet files with one event a row, under any column names. Out: Arrow batches in one canonical schema,
-every row that breaks a rule with file, row and reason, and a report of what a log holds.
+In: CSV, Parquet or TFRecord files with one event a row, under any column names. Out: Arrow batches in one canonical
+schema, every row that breaks a rule with file, row and reason, and a report of what a log holds.
 """

@@ -9,11 +9,15 @@ import pathlib
 
 from pipeline.event_log.errors import EventLogError
 
-SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
+SUFFIXES = {
+    "csv": (".csv", ".csv.gz"),
+    "parquet": (".parquet",),
+    "tfrecord": (".tfrecord", ".tfrecord.gz", ".tfrecords", ".tfrecords.gz"),
+}
 
 
 def format_of(path: str, format: str = "auto") -> str:
-    """`csv` or `parquet`: the setting when it says so, else from the file's suffix."""
+    """`csv`, `parquet` or `tfrecord`: the setting when it says so, else from the file's suffix."""
     if format in SUFFIXES:
         return format
     for name, suffixes in SUFFIXES.items():
@@ -21,7 +25,7 @@ def format_of(path: str, format: str = "auto") -> str:
             return name
     raise EventLogError(
         f"{path}: cannot tell the format from the name. Expected a file ending in {_suffix_text('auto')}; "
-        "set data.format to csv or parquet if it is one under another name."
+        "set data.format to csv, parquet or tfrecord if it is one under another name."
     )
 
 
@@ -30,10 +34,11 @@ def list_files(log: str, format: str = "auto") -> list[str]:
 
     Args:
       log: a file, a folder (searched in depth, hidden files and names starting with _ left out) or a glob.
-      format: `auto`, `csv` or `parquet`. A folder gives the files whose suffix fits; a file or glob is taken as it is.
+      format: `auto`, `csv`, `parquet` or `tfrecord`. A folder gives the files whose suffix fits; a file or glob is
+        taken as it is.
 
     Raises:
-      EventLogError: nothing is there, or a folder holds both formats and `format` is `auto`.
+      EventLogError: nothing is there, or a folder holds several formats and `format` is `auto`.
     """
     if os.path.isdir(log):
         found = sorted(
@@ -65,7 +70,7 @@ def list_files(log: str, format: str = "auto") -> list[str]:
     formats = {format_of(path, format) for path in found}
     if len(formats) > 1:
         raise EventLogError(
-            f"{log} holds both CSV and Parquet files, which would be read as one log. "
+            f"{log} holds files of several formats ({', '.join(sorted(formats))}), which would be read as one log. "
             "Set data.format to the one that is meant, or move the others away."
         )
     return found

@@ -1,6 +1,6 @@
 """Reading an event log: one file in, batches of canonical rows and of bad rows out, in bounded memory.
 
-In: a CSV, gzipped CSV or Parquet file with one event per row and the run's `DataSettings`. Out: an iterator of
+In: a CSV, Parquet or TFRecord file with one event per row and the run's `DataSettings`. Out: an iterator of
 `Batch`. A row is either in `table` (canonical, obeys every rule) or in `bad` (with file, row and reason), never in
 neither.
 """
@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from amen_tf.config import DataSettings
-from pipeline.event_log import columns, rules, schema, sources
+from pipeline.event_log import columns, rules, schema, sources, tfrecords
 from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.event_log.files import format_of
 
 BATCH_ROWS = 131_072
+_OPENERS = {"csv": sources.open_csv, "parquet": sources.open_parquet, "tfrecord": tfrecords.open_tfrecord}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Batch:
       table: the good rows, in file order, with `canonical_schema(data)`.
       bad: the bad rows, in file order: `file` string, `row` int64 (1 = the first data row; blank lines of a CSV are
         not counted), `column` string (the file's name for it, "" when the whole row is at fault), `reason` string,
-        `raw` string (the columns read as JSON, or the text of a CSV row that has the wrong number of fields).
+        `raw` string (the columns read as JSON, the text of a CSV row that has the wrong number of fields, or the first
+        bytes, in hexadecimal digits, of a record that is no tf.Example).
       file: where the rows come from.
     """
 
@@ -52,10 +54,15 @@ def read_batches(path: str, data: DataSettings, batch_rows: int = BATCH_ROWS) ->
       EventLogError: the file cannot be read, lacks a column, has a column of a nested type, or its times are in
         another unit than `data.time_unit` says. Single bad rows do not raise, see `require_good`.
     """
-    opened = sources.open_csv(path) if format_of(path, data.format) == "csv" else sources.open_parquet(path)
-    found = schema.source_columns(data, opened.columns, path)
+    opened = _OPENERS[format_of(path, data.format)](path)
+    present = opened.columns
+    if opened.open_ended:
+        # Later rows may have what the first do not; of a file without rows nothing is asked.
+        more = schema.OPTIONAL if present else schema.canonical_schema(data).names
+        present = list(dict.fromkeys([*present, *(data.columns.get(name, name) for name in more)]))
+    found = schema.source_columns(data, present, path)
     target = schema.canonical_schema(data)
-    wanted = [name for name in opened.columns if name in found.values()]
+    wanted = [name for name in present if name in found.values()]
     first = True
     for part in opened.parts(wanted, batch_rows):
         # A wrong unit shows in the first batch; later on, an odd time is one row's fault and no reason to stop.

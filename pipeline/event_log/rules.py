@@ -32,6 +32,9 @@ LABEL_ELSEWHERE = "label outside impression rows, where it must be empty"
 NOT_AN_ID = "fraction or inexact number where an id or category belongs"
 NOT_A_NUMBER = "numeric feature is not a finite number"
 WRONG_FIELDS = "wrong number of fields"
+NOT_AN_EXAMPLE = "not a tf.Example"
+SEVERAL_VALUES = "several values where one belongs"
+NOT_UTF8 = "text that is not UTF-8"
 
 
 @dataclasses.dataclass(frozen=True)

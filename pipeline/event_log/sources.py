@@ -1,7 +1,7 @@
-"""The two file formats, each as a stream of Arrow batches that know their row numbers.
+"""CSV and Parquet, each as a stream of Arrow batches that know their row numbers. TFRecords are read by `tfrecords`.
 
 In: one file. Out: its column names, and `Part`s: rows as the file gave them (text for CSV), their numbers, and the
-CSV rows that could not be cut into fields.
+rows that could not be cut into single values.
 """
 
 import csv
@@ -29,7 +29,8 @@ class Part:
     Attributes:
       rows: the wanted columns under the file's names.
       numbers: int64 `[rows]`, 1 = the first data row of the file.
-      malformed: (number, "", reason, text) of CSV rows with a wrong number of fields.
+      malformed: (number, column or "", reason, text) of rows that are none: a CSV row with a wrong number of fields, a
+        record that is no tf.Example.
     """
 
     rows: pa.RecordBatch
@@ -39,10 +40,14 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An opened file: its column names and `parts(wanted columns, rows per part)`."""
+    """An opened file: its column names and `parts(wanted columns, rows per part)`.
+
+    `open_ended`: rows may have columns that are not among them, and need not have those that are.
+    """
 
     columns: list[str]
     parts: Callable[[list[str], int], Iterator[Part]]
+    open_ended: bool = False
 
 
 def open_parquet(path: str) -> Source:
@@ -50,9 +55,7 @@ def open_parquet(path: str) -> Source:
     try:
         file = pa.parquet.ParquetFile(path)
     except (pa.ArrowException, OSError) as e:
-        raise EventLogError(
-            f"{path}: not a readable Parquet file ({_short(e)}). Check data.log and data.format."
-        ) from e
+        raise EventLogError(f"{path}: not a readable Parquet file ({short(e)}). Check data.log and data.format.") from e
 
     def parts(wanted: list[str], batch_rows: int) -> Iterator[Part]:
         start = 1
@@ -62,7 +65,7 @@ def open_parquet(path: str) -> Source:
                 start += rows.num_rows
         except (pa.ArrowException, OSError) as e:
             raise EventLogError(
-                f"{path}: cannot read past row {start - 1} ({_short(e)}). The file seems damaged: write it anew."
+                f"{path}: cannot read past row {start - 1} ({short(e)}). The file seems damaged: write it anew."
             ) from e
 
     return Source(list(file.schema_arrow.names), parts)
@@ -90,7 +93,7 @@ def _csv_header(path: str) -> tuple[list[str], bool]:
     except UnicodeDecodeError as e:
         raise EventLogError(f"{path}: not UTF-8 text ({e.reason}). Expected CSV in UTF-8: convert the file.") from e
     except (csv.Error, OSError, EOFError) as e:
-        raise EventLogError(f"{path}: cannot be read as CSV ({_short(e)}). Check data.log and data.format.") from e
+        raise EventLogError(f"{path}: cannot be read as CSV ({short(e)}). Check data.log and data.format.") from e
     if header is None:
         raise EventLogError(
             f"{path}: the file is empty. Expected a header line with column names, then one event a row."
@@ -131,7 +134,7 @@ def _csv_parts(path: str, wanted: list[str], batch_rows: int) -> Iterator[Part]:
     except pa.ArrowException as e:
         raise EventLogError(f"{path}: cannot read past row {start - 1}: {_csv_fault(e)}") from e
     except (OSError, EOFError) as e:
-        raise EventLogError(f"{path}: cannot read past row {start - 1} ({_short(e)}). Is the file complete?") from e
+        raise EventLogError(f"{path}: cannot read past row {start - 1} ({short(e)}). Is the file complete?") from e
     if malformed:
         # Rows skipped at the very end have no batch to travel with.
         empty = pa.RecordBatch.from_arrays([pa.array([], pa.string())] * len(wanted), names=wanted)
@@ -157,8 +160,9 @@ def _csv_fault(error: Exception) -> str:
         )
     if "UTF8" in text:
         return "text that is not UTF-8. Expected CSV in UTF-8: convert the file."
-    return f"{_short(error)}. Expected CSV with commas, a header and quotes as RFC 4180 has them."
+    return f"{short(error)}. Expected CSV with commas, a header and quotes as RFC 4180 has them."
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """The first line of what a library has to say, for a sentence of ours."""
     return str(error).strip().split("\n")[0][:200] or type(error).__name__

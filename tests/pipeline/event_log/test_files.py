@@ -26,7 +26,7 @@ def test_glob_and_single_file(folder):
 
 def test_two_formats_in_one_folder_need_a_decision(folder):
     (folder / "e.parquet").write_text("x")
-    with pytest.raises(EventLogError, match=r"both CSV and Parquet.*data\.format"):
+    with pytest.raises(EventLogError, match=r"several formats \(csv, parquet\).*data\.format"):
         list_files(str(folder))
     assert list_files(str(folder), "parquet") == [str(folder / "e.parquet")]
 
@@ -48,7 +48,7 @@ def test_nothing_there(log, message, tmp_path, monkeypatch):
 
 def test_empty_folder_says_what_was_looked_for(tmp_path):
     with pytest.raises(
-        EventLogError, match=r"looked there and below for files ending in \.csv, \.csv\.gz or \.parquet"
+        EventLogError, match=r"looked there and below for files ending in \.csv, \.csv\.gz, \.parquet, \.tfrecord"
     ):
         list_files(str(tmp_path))
 

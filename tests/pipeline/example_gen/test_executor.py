@@ -20,6 +20,7 @@ from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, random_events, shown
+from tests.pipeline.records import example, write_tfrecord
 
 # The reader refuses times before 1990.
 START = 1_700_000_000
@@ -117,6 +118,17 @@ def test_a_pipeline_writes_the_oracles_examples_and_caches_them_until_the_log_ch
     log.write_bytes(log.read_bytes().replace(b"i1", b"i5"))
     os.utime(log, ns=(time, time // 10**9 * 10**9 + (time + 1) % 10**9))
     assert len(run_pipeline(log, rules, tmp_path / "root")) == 2
+
+
+def test_tfrecords_give_the_same_files_as_csv(tmp_path):
+    rules = rules_of_files(features=FEATURES)
+    events = make_log(rules)
+    write_csv(tmp_path / "log.csv", events)
+    there = [{k: v for k, v in e.items() if v == v and v != "" and (k, v) != ("label", -1)} for e in events]
+    write_tfrecord(tmp_path / "log.tfrecord.gz", [example(**e) for e in there])
+    do(tmp_path / "log.csv", rules, tmp_path / "of_csv")
+    do(tmp_path / "log.tfrecord.gz", rules, tmp_path / "of_tfrecord")
+    assert content(tmp_path / "of_tfrecord") == content(tmp_path / "of_csv")
 
 
 def test_the_artifact_is_what_tfx_expects(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from amen_tf import losses
+from tests.mutants import mutant
 
 B, T, C, H, HEAD, N = 5, 3, 4, 3, 2, 4
 
@@ -403,14 +404,21 @@ def test_cross_entropy_weighs_candidates_equally_not_requests():
 
 
 def test_tsp_by_hand():
-    # c_t0 = log 3 and c_t1 = 0 in both pairs.
+    # c_t0 = log 3 and log 7, c_t1 = 0 in both pairs.
     # Candidate clicked, diff not, I = -1: -log sigma(-(0 - log 3)) = -log(3/4) = log(4/3).
-    # Candidate not clicked, diff clicked, I = +1: -log sigma(0 - log 3) = -log(1/4) = log 4.
-    # The third pair does not exist. Mean: (log(4/3) + log 4) / 2.
-    score = tf.constant([[math.log(3), math.log(3), 9.0]])
+    # Candidate not clicked, diff clicked, I = +1: -log sigma(0 - log 7) = -log(1/8) = log 8.
+    # The third pair does not exist. Mean: (log(4/3) + log 8) / 2.
+    score = tf.constant([[math.log(3), math.log(7), 9.0]])
     diff_label = tf.constant([[0.0, 1.0, 1.0]])
     loss = losses.tsp_loss(score, tf.zeros((1, 3)), diff_label, tf.constant([[True, True, False]]))
-    np.testing.assert_allclose(loss, (math.log(4 / 3) + math.log(4)) / 2, rtol=1e-6)
+    np.testing.assert_allclose(loss, (math.log(4 / 3) + math.log(8)) / 2, rtol=1e-6)
+
+
+def test_a_swapped_sign_of_the_diff_sample_makes_a_test_fail(monkeypatch):
+    with mutant("amen_tf.losses", "sign = 2.0 * diff_label - 1.0", "sign = 1.0 - 2.0 * diff_label") as made:
+        monkeypatch.setattr(losses, "tsp_loss", made.tsp_loss)
+        with pytest.raises(AssertionError):
+            test_tsp_by_hand()
 
 
 def test_tsp_weighs_pairs_or_signs_alike():

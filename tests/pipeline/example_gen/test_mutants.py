@@ -1,0 +1,74 @@
+"""Mistakes that would leak or lose something are seen by the tests beside this one: each is made, and one must fail."""
+
+import pytest
+
+from tests.mutants import mutant
+from tests.pipeline.example_gen import logs, test_against_oracle
+
+MOVELINE = "pipeline.example_gen.moveline"
+MISTAKES = {
+    "moveline: <= t for < t": (
+        "stop = clock.before(events_at, requests.now)",
+        "stop = clock.before(events_at, requests.now + 1)",
+    ),
+    "moveline: one event too many": (
+        "stop - rules.contract.moveline_length)",
+        "stop - rules.contract.moveline_length - 1)",
+    ),
+    "moveline: reaches into the user before": (
+        "np.maximum(clock.before(events_at, requests.user_begin), stop - rules.contract.moveline_length)",
+        "np.maximum(0, stop - rules.contract.moveline_length)",
+    ),
+    "future: > t for >= t": (
+        "future_start = clock.before(future_at, requests.now)",
+        "future_start = clock.before(future_at, requests.now + 1)",
+    ),
+    "future: no border": (
+        "future_stop = clock.before(future_at, requests.split_end)",
+        "future_stop = clock.before(future_at, requests.user_begin + len(clock.times))",
+    ),
+    "diff samples: signs swapped": (
+        "((features.DIFF_CLICKED, clicked), (features.DIFF_UNCLICKED, impression & ~clicked))",
+        "((features.DIFF_UNCLICKED, clicked), (features.DIFF_CLICKED, impression & ~clicked))",
+    ),
+    "diff samples: at t for before t": (
+        "count = clock.before(rows, requests.now)",
+        "count = clock.before(rows, requests.now + 1)",
+    ),
+    "diff samples: no window": (
+        "found = count > clock.before(rows, clock.moment(clock.user[requests.head], earliest))",
+        "found = count > clock.before(rows, requests.user_begin)",
+    ),
+    "splits: t <= border for t < border": (
+        'split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="right")',
+        'split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="left")',
+    ),
+    "requests: not cut at the border": (
+        "group_first[1:] = ~(same_name & (split[1:] == split[:-1]))",
+        "group_first[1:] = ~same_name",
+    ),
+    "requests: one candidate too many": (
+        "start = np.flatnonzero(place % rules.data.max_candidates == 0)",
+        "start = np.flatnonzero(place % (rules.data.max_candidates + 1) == 0)",
+    ),
+}
+
+
+def against_the_oracle():
+    """All the random logs, until one fails."""
+    for block in range(10):
+        test_against_oracle.test_random_logs_give_the_oracles_examples(block)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_makes_a_test_fail(mistake, monkeypatch):
+    with mutant(MOVELINE, *MISTAKES[mistake]) as made:
+        monkeypatch.setattr(logs, "build_examples", made.build_examples)
+        with pytest.raises(AssertionError):
+            against_the_oracle()
+
+
+def test_an_unchanged_copy_passes(monkeypatch):
+    with mutant(MOVELINE, "No Beam, no loop over events.", "") as made:
+        monkeypatch.setattr(logs, "build_examples", made.build_examples)
+        test_against_oracle.test_random_logs_give_the_oracles_examples(0)

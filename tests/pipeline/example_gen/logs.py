@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from amen_tf.config import Settings
 from pipeline.event_log.schema import canonical_schema
+from pipeline.example_gen import steps
 from pipeline.example_gen.moveline import Plan, build_examples, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
@@ -69,6 +70,19 @@ def examples(events, rules, clicks_are_logged=None) -> dict[str, list[dict]]:
         )
         for split, batch in built.items()
     }
+
+
+def sharded_examples(events, rules, shards, rows_of_a_file) -> dict[str, list[dict]]:
+    """As `examples`, clicks being logged, by way of files of so many rows and of user shards; in any order."""
+    pieces = {}
+    for file in to_table(events, rules).to_batches(max_chunksize=rows_of_a_file):
+        for shard, piece in steps.by_shard(file, shards):
+            pieces.setdefault(shard, []).append(steps.from_bytes(piece))
+    found = {split: [] for split in rules.split_names}
+    for parts in pieces.values():
+        for split, batch in build_examples(pa.concat_tables(parts), rules, True).items():
+            found[split] += batch.to_pylist()
+    return found
 
 
 def only(splits: dict[str, list[dict]], split: str = "stage1") -> dict:

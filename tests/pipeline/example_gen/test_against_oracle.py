@@ -2,11 +2,9 @@
 
 import random
 
-import pyarrow as pa
 import pytest
 
 from pipeline.example_gen import steps
-from pipeline.example_gen.moveline import build_examples
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import (
     BORDERS,
@@ -15,6 +13,7 @@ from tests.pipeline.example_gen.logs import (
     examples,
     make_rules,
     random_events,
+    sharded_examples,
     to_table,
 )
 
@@ -55,15 +54,7 @@ def test_file_order_and_shards_change_no_example(seed):
     rng.shuffle(events)
     assert comparable(examples(events, rules, True)) == expected
     for shards in (1, 2, 5):
-        pieces = {}
-        for part in to_table(events, rules).to_batches(max_chunksize=7):
-            for shard, piece in steps.by_shard(part, shards):
-                pieces.setdefault(shard, []).append(steps.from_bytes(piece))
-        sharded = {split: [] for split in rules.split_names}
-        for parts in pieces.values():
-            for split, batch in build_examples(pa.concat_tables(parts), rules, True).items():
-                sharded[split] += batch.to_pylist()
-        assert comparable(sharded) == expected
+        assert comparable(sharded_examples(events, rules, shards, rows_of_a_file=7)) == expected
 
 
 def test_a_user_is_always_in_the_same_shard():

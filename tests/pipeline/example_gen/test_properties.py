@@ -2,14 +2,20 @@
 
 import dataclasses
 
-import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.example_gen import steps
-from pipeline.example_gen.moveline import build_examples
 from tests.pipeline.example_gen import oracle
-from tests.pipeline.example_gen.logs import BORDERS, comparable, event, examples, make_rules, plan_of, shown, to_table
+from tests.pipeline.example_gen.logs import (
+    BORDERS,
+    comparable,
+    event,
+    examples,
+    make_rules,
+    plan_of,
+    sharded_examples,
+    shown,
+)
 
 # On, before and after every border, and close together at the beginning.
 MOMENTS = [500, 501, 502, *(border + apart for border in BORDERS.values() for apart in (-1, 0, 1))]
@@ -69,14 +75,7 @@ def test_every_log_gives_the_oracles_examples(log, rules, clicks_are_logged):
 @many
 @given(logs(), rules, st.integers(1, 5), st.integers(1, 30))
 def test_any_files_and_any_shards_give_the_same_examples(log, rules, shards, rows_of_a_file):
-    pieces = {}
-    for file in to_table(log, rules).to_batches(max_chunksize=rows_of_a_file):
-        for shard, piece in steps.by_shard(file, shards):
-            pieces.setdefault(shard, []).append(steps.from_bytes(piece))
-    found = {split: [] for split in rules.split_names}
-    for parts in pieces.values():
-        for split, batch in build_examples(pa.concat_tables(parts), rules, True).items():
-            found[split] += batch.to_pylist()
+    found = sharded_examples(log, rules, shards, rows_of_a_file)
     in_time = sorted(log, key=lambda e: e["timestamp"])
     assert comparable(found) == comparable(examples(in_time, rules, True))
 

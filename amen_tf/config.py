@@ -68,7 +68,8 @@ class DataSettings(Section):
     max_candidates: int = pydantic.Field(32, ge=1)
     diff_window_hours: float = pydantic.Field(24.0 * 7, gt=0)
     features: tuple[FeatureSettings, ...] = ()
-    user_shards: int = pydantic.Field(16, ge=1)
+    user_shards: int | None = pydantic.Field(None, ge=1)
+    max_user_rows: int = pydantic.Field(200_000, ge=1)
 
     @pydantic.model_validator(mode="after")
     def _one_source(self):

@@ -22,7 +22,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from pipeline.event_log.files import list_files
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
-from pipeline.example_gen import report, steps, wire
+from pipeline.example_gen import report, shuffle, steps, wire
 from pipeline.example_gen.inputs import log_of, rules_of
 from pipeline.example_gen.rules import MovelineRules
 
@@ -73,22 +73,26 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
 
 
 def _add_steps(pipeline: beam.Pipeline, files: list[str], rules: MovelineRules, folder: str, temporary: str) -> None:
+    data = rules.data
+    count = data.user_shards or shuffle.shards_for(files, data.format, shuffle.workers_of(pipeline.options))
+    read_file = steps.ReadFile(rules, temporary, count, spill=shuffle.keeps_shuffles_in_memory(pipeline.options))
+    write_shard = steps.WriteShard(rules, folder, temporary, count)
     read = (
         pipeline
         | "Files" >> beam.Create(list(enumerate(files)))
         # Without it one worker would read all files, fused with the list of their names.
         | "SpreadFiles" >> beam.Reshuffle()
-        | "ReadFile" >> beam.ParDo(steps.ReadFile(rules, temporary)).with_outputs(steps.FACTS, main=steps.ROWS)
+        | "ReadFile" >> beam.ParDo(read_file).with_outputs(steps.FACTS, main=steps.ROWS)
     )
     facts = read[steps.FACTS] | "MergeFacts" >> beam.CombineGlobally(steps.merge_facts)
     # An empty piece for every shard: a shard without users still writes its files, so that names always count up.
-    nothing = steps.to_bytes(canonical_schema(rules.data).empty_table())
-    shards = pipeline | "Shards" >> beam.Create([(shard, nothing) for shard in range(rules.data.user_shards)])
+    nothing = shuffle.to_bytes(canonical_schema(data).empty_table())
+    shards = pipeline | "Shards" >> beam.Create([(shard, nothing) for shard in range(count)])
     counts = (
         (read[steps.ROWS], shards)
         | "Rows" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
-        | "WriteShard" >> beam.ParDo(steps.WriteShard(rules, folder, temporary), facts=beam.pvalue.AsSingleton(facts))
+        | "WriteShard" >> beam.ParDo(write_shard, facts=beam.pvalue.AsSingleton(facts))
         | "MergeCounts" >> beam.CombineGlobally(steps.merge_counts)
     )
     facts | "KeepFacts" >> beam.Map(_keep, f"{temporary}/facts.json", temporary)

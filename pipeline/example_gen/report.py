@@ -8,20 +8,24 @@ import datetime as dt
 from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.example_gen.rules import MovelineRules
 
+# Of every row read, one.
+FATES = ("quarantined", "above_user_limit", "duplicates", "used")
+
 
 def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
-    """The report: every row read is quarantined, a duplicate, an impression or another event.
+    """The report: every row read is quarantined, one too many of its user, a duplicate, an impression or another event.
 
     Returns:
-      `rows`: read = quarantined + duplicates + used, and used = impressions + other_events. `requests`: total,
-      above_limit (cut at the candidate limit), cut_at_border. `splits`: per split examples, candidates, clicked,
-      without_history (examples of users who had done nothing before), other_events (inside its time); the candidates
-      of all splits are the impressions, their other events all other events.
+      `rows`: read = quarantined + above_user_limit + duplicates + used, and used = impressions + other_events.
+      `requests`: total, above_limit (cut at the candidate limit), cut_at_border. `splits`: per split examples,
+      candidates, clicked, without_history (examples of users who had done nothing before), other_events (inside its
+      time); the candidates of all splits are the impressions, their other events all other events.
     """
     log = counts["log"]
     rows = {
         "read": facts["rows"],
         "quarantined": facts["bad_rows"],
+        "above_user_limit": facts["above_user_limit"] + log["above_user_limit"],
         "duplicates": log["duplicates"],
         "used": log["impressions"] + log["other_events"],
         "impressions": log["impressions"],
@@ -29,7 +33,7 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
     }
     splits = counts["splits"]
     lost = {
-        "rows": rows["read"] - rows["quarantined"] - rows["duplicates"] - rows["used"],
+        "rows": rows["read"] - sum(rows[fate] for fate in FATES),
         "impressions": rows["impressions"] - sum(split["candidates"] for split in splits.values()),
         "other events": rows["other_events"] - sum(split["other_events"] for split in splits.values()),
     }

@@ -5,18 +5,19 @@ the order in which Beam delivers things is removed by sorting.
 """
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from tfx.dsl.io import fileio
 
 from amen_tf import features
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.hashing import hash_column
 from pipeline.event_log.reader import Batch, describe, read_batches
-from pipeline.example_gen import wire
+from pipeline.example_gen import shuffle, wire
+from pipeline.example_gen.heavy_users import newest_rows
 from pipeline.example_gen.moveline import Plan, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
@@ -26,21 +27,40 @@ _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
 
 
-@beam.typehints.with_output_types(tuple[int, bytes])
+@beam.typehints.with_output_types(tuple[int, Any])
 class ReadFile(beam.DoFn):
-    """(number, path) of a file -> (shard, Arrow bytes) on `ROWS`, one dictionary of facts on `FACTS`.
+    """(number, path) of a file -> (shard, block of rows) on `ROWS`, one dictionary of facts on `FACTS`.
 
     Errors of the log travel as facts: an exception would come back from Beam as a traceback in a string.
+
+    Args:
+      rules: of the run.
+      temporary: folder that all workers see.
+      shards: of the users.
+      spill: whether rows go through files and not through the runner.
     """
 
-    def __init__(self, rules: MovelineRules, temporary: str):
+    def __init__(self, rules: MovelineRules, temporary: str, shards: int, spill: bool):
         self._rules = rules
         self._temporary = temporary
+        self._shards = shards
+        self._spill = spill
 
     def process(self, element: tuple[int, str]) -> Iterator:
         number, path = element
-        data = self._rules.data
         facts = no_facts()
+        if self._spill:
+            # A name for every attempt: the same file may be read twice, by two workers at a time.
+            with shuffle.Spill(f"{self._temporary}/rows-{number:06d}-{uuid.uuid4().hex}") as spill:
+                placed = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
+            yield from placed
+        else:
+            yield from self._blocks(number, path, facts)
+        yield beam.pvalue.TaggedOutput(FACTS, facts)
+
+    def _blocks(self, number: int, path: str, facts: dict) -> Iterator[tuple[int, bytes]]:
+        """The file's rows by user shard; fills in the facts on the way."""
+        data = self._rules.data
         try:
             for place, batch in enumerate(read_batches(path, data)):
                 behaviors = batch.table.column(batch.table.schema.get_field_index(features.BEHAVIOR))
@@ -51,38 +71,42 @@ class ReadFile(beam.DoFn):
                     facts["first_bad"] = (facts["first_bad"] + _described(batch))[:_SHOWN_BAD_ROWS]
                     if data.bad_rows == "quarantine":
                         name = f"{self._temporary}/quarantine-{number:06d}-{place:06d}.arrow"
-                        wire.write_whole(name, self._temporary, to_bytes(batch.bad))
-                yield from by_shard(batch.table, data.user_shards)
+                        wire.write_whole(name, self._temporary, shuffle.to_bytes(batch.bad))
+                table, left_out = newest_rows(pa.Table.from_batches([batch.table]), data.max_user_rows)
+                facts["above_user_limit"] += left_out
+                for part in table.to_batches():
+                    yield from shuffle.by_shard(part, self._shards)
         except EventLogError as e:
             facts["errors"].append(str(e))
-        yield beam.pvalue.TaggedOutput(FACTS, facts)
 
 
 class WriteShard(beam.DoFn):
-    """(shard, its Arrow bytes) and the facts of the whole log -> one file per split, and a dictionary of counts.
+    """(shard, its blocks of rows) and the facts of the whole log -> one file per split, and a dictionary of counts.
 
     The step writes its files itself. TFX's own writer sends every example through a reshuffle with random keys, after
     which neither the order of the examples nor their files are the same twice; and one more shuffle of the examples,
     which are larger than the events, would cost more than everything before it.
     """
 
-    def __init__(self, rules: MovelineRules, folder: str, temporary: str):
+    def __init__(self, rules: MovelineRules, folder: str, temporary: str, shards: int):
         self._rules = rules
         self._folder = folder
         self._temporary = temporary
+        self._shards = shards
 
-    def process(self, element: tuple[int, Iterable[bytes]], facts: dict) -> Iterator[dict]:
-        shard, pieces = element
+    def process(self, element: tuple[int, Iterable[shuffle.Block]], facts: dict) -> Iterator[dict]:
+        shard, blocks = element
         rules = self._rules
         if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
-        events = pa.concat_tables(map(from_bytes, pieces))
+        events, left_out = shuffle.gather(blocks, rules.data.max_user_rows)
         plan = make_plan(events, rules, facts["clicks_are_logged"])
         for split in rules.split_names:
             wire.write_tfrecord(
-                example_file(self._folder, split, shard, rules.data.user_shards), self._temporary, encoded(plan, split)
+                example_file(self._folder, split, shard, self._shards), self._temporary, encoded(plan, split)
             )
-        yield {"log": plan.counts, "splits": {split: plan.split_counts(split) for split in rules.split_names}}
+        log = {**plan.counts, "above_user_limit": left_out}
+        yield {"log": log, "splits": {split: plan.split_counts(split) for split in rules.split_names}}
 
 
 def encoded(plan: Plan, split: str) -> Iterator[bytes]:
@@ -92,36 +116,11 @@ def encoded(plan: Plan, split: str) -> Iterator[bytes]:
         yield from wire.encode(plan.batch(requests[start : start + _REQUESTS_AT_ONCE]))
 
 
-def by_shard(table: pa.RecordBatch, shards: int) -> Iterator[tuple[int, bytes]]:
-    """Cuts a batch by a hash of the user that is the same in every process, on every machine and in every version."""
-    users = table.column(table.schema.get_field_index(features.USER_ID))
-    shard = (hash_column(users) % np.uint64(shards)).astype(np.int64)
-    order = np.argsort(shard, kind="stable")
-    ordered = table.take(pa.array(order))
-    bounds = np.searchsorted(shard[order], np.arange(shards + 1))
-    for number, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
-        if stop > start:
-            yield number, to_bytes(ordered.slice(start, stop - start))
-
-
-def to_bytes(rows: pa.RecordBatch | pa.Table) -> bytes:
-    """Arrow's stream format, compressed: what is shuffled is kept in memory or crosses a network."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        writer.write(rows)
-    return sink.getvalue().to_pybytes()
-
-
-def from_bytes(content: bytes) -> pa.Table:
-    """Inverse of `to_bytes`, as a table."""
-    return pa.ipc.open_stream(content).read_all()
-
-
 def quarantined(temporary: str) -> Iterator[pa.Table]:
     """The bad rows put aside by `ReadFile`, in the order of the files and of their rows."""
     for name in sorted(fileio.glob(f"{temporary}/quarantine-*.arrow")):
         with fileio.open(name, "rb") as file:
-            yield from_bytes(file.read())
+            yield shuffle.from_bytes(file.read())
 
 
 def example_file(folder: str, split: str, shard: int, shards: int) -> str:
@@ -131,7 +130,14 @@ def example_file(folder: str, split: str, shard: int, shards: int) -> str:
 
 def no_facts() -> dict:
     """What is known of a log of which nothing was read."""
-    return {"rows": 0, "bad_rows": 0, "first_bad": [], "clicks_are_logged": False, "errors": []}
+    return {
+        "rows": 0,
+        "bad_rows": 0,
+        "above_user_limit": 0,
+        "first_bad": [],
+        "clicks_are_logged": False,
+        "errors": [],
+    }
 
 
 def merge_facts(parts: Iterable[dict]) -> dict:
@@ -140,6 +146,7 @@ def merge_facts(parts: Iterable[dict]) -> dict:
     for part in parts:
         merged["rows"] += part["rows"]
         merged["bad_rows"] += part["bad_rows"]
+        merged["above_user_limit"] += part["above_user_limit"]
         merged["clicks_are_logged"] |= part["clicks_are_logged"]
         merged["first_bad"] += part["first_bad"]
         merged["errors"] += part["errors"]

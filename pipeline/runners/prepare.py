@@ -38,7 +38,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
         if report.bad_rows < report.rows:
             require_whole(report, data)
         require_trainable(report)
-        known = {"key": key, "borders": _borders(settings.split, log, settings)}
+        known = {"key": key, "borders": borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))
     split = SplitSettings(**known["borders"])
     settings = settings.model_copy(update={"split": split})
@@ -62,7 +62,8 @@ def _simulated(settings: Settings, layout: Layout) -> str:
     return str(folder / "events")
 
 
-def _borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int | None]:
+def borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int | None]:
+    """The borders of the splits as unix seconds; the log is read where they are given as shares of it."""
     named = {name: getattr(split, name) for name in BORDERS}
     if split.resolved:
         return named

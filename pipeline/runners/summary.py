@@ -11,6 +11,7 @@ from amen_tf.config import Settings
 from amen_tf.features import BEHAVIOR, CANDIDATE, MOVELINE, SCENE, TIMESTAMP, USER_ID, FeatureContract
 from amen_tf.strict_json import to_json
 from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
+from pipeline.example_gen.report import FATES
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
 from pipeline.runners.prepare import simulation_folder
@@ -24,7 +25,7 @@ def stage_detail(result: StageResult) -> str:
     if result.stage == "example_gen":
         counts = _counts(result)
         rows, splits = counts["rows"], counts["splits"]
-        aside = ", ".join(f"{rows[fate]:,} {fate}" for fate in ("quarantined", "duplicates") if rows[fate])
+        aside = ", ".join(f"{rows[fate]:,} {fate.replace('_', ' ')}" for fate in FATES[:-1] if rows[fate])
         aside = f" ({aside})" if aside else ""
         sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in splits.items())
         return f"{rows['read']:,} rows{aside}; requests: {sizes}"

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from amen_tf.config import Settings
 from pipeline.event_log.schema import canonical_schema
-from pipeline.example_gen import steps
+from pipeline.example_gen import shuffle
 from pipeline.example_gen.moveline import Plan, build_examples, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
@@ -76,8 +76,8 @@ def sharded_examples(events, rules, shards, rows_of_a_file) -> dict[str, list[di
     """As `examples`, clicks being logged, by way of files of so many rows and of user shards; in any order."""
     pieces = {}
     for file in to_table(events, rules).to_batches(max_chunksize=rows_of_a_file):
-        for shard, piece in steps.by_shard(file, shards):
-            pieces.setdefault(shard, []).append(steps.from_bytes(piece))
+        for shard, piece in shuffle.by_shard(file, shards):
+            pieces.setdefault(shard, []).append(shuffle.from_bytes(piece))
     found = {split: [] for split in rules.split_names}
     for parts in pieces.values():
         for split, batch in build_examples(pa.concat_tables(parts), rules, True).items():

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.example_gen import steps
+from pipeline.example_gen import shuffle
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import (
     BORDERS,
@@ -62,7 +62,7 @@ def test_a_user_is_always_in_the_same_shard():
     events = random_events(random.Random(1), rules, 80)
     where = {}
     for part in to_table(events, rules).to_batches(max_chunksize=7):
-        for shard, piece in steps.by_shard(part, 3):
-            for user in steps.from_bytes(piece).column("user_id").to_pylist():
+        for shard, piece in shuffle.by_shard(part, 3):
+            for user in shuffle.from_bytes(piece).column("user_id").to_pylist():
                 where.setdefault(user, set()).add(shard)
     assert len(where) > 1 and all(len(shards) == 1 for shards in where.values())

@@ -16,6 +16,7 @@ from tfx.types import standard_artifacts
 from tfx_bsl.coders import example_coder
 
 from pipeline.event_log.errors import EventLogError
+from pipeline.example_gen import shuffle
 from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from tests.pipeline.example_gen import oracle
@@ -173,6 +174,40 @@ def test_the_number_of_shards_changes_no_example(tmp_path):
     assert made[0] == made[1]
 
 
+def test_rows_may_go_through_the_runner_or_through_files(tmp_path, monkeypatch):
+    rules = rules_of_files(features=FEATURES)
+    write_csv(tmp_path / "log.csv", make_log(rules))
+    do(tmp_path / "log.csv", rules, tmp_path / "files")
+    monkeypatch.setattr(shuffle, "keeps_shuffles_in_memory", lambda options: False)
+    monkeypatch.setattr(shuffle, "Spill", None)
+    do(tmp_path / "log.csv", rules, tmp_path / "runner")
+    assert content(tmp_path / "files") == content(tmp_path / "runner")
+
+
+def test_a_user_above_the_limit_keeps_the_newest_rows_and_the_report_says_so(tmp_path):
+    rules = rules_of_files(max_user_rows=3)
+    bot = [event(START + n, "cart", f"x{n}", user="bot") for n in range(6)]
+    bot += [shown(START + 1_500, "seen", 1, user="bot")]
+    times = [*(border - 1 for border in BORDERS.values()), START + 5_000]
+    others = [shown(time, "y", 0, user=f"u{time}") for time in times]
+    (tmp_path / "log").mkdir()
+    for number, rows in enumerate((bot[:4], bot[4:] + others[1:], others[:1])):
+        write_parquet(tmp_path / "log" / f"part-{number}.parquet", rows)
+    do(tmp_path / "log", rules, tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["rows"] == {
+        "read": 11,
+        "quarantined": 0,
+        "above_user_limit": 4,
+        "duplicates": 0,
+        "used": 7,
+        "impressions": 5,
+        "other_events": 2,
+    }
+    (seen,) = [e for e in read_examples(tmp_path / "out", rules)["stage2"] if e["user_id"] == [b"bot"]]
+    assert seen["moveline_item_id"] == [b"x4", b"x5"]
+
+
 def test_the_report_accounts_for_every_row(tmp_path):
     rules = rules_of_files(max_candidates=1, bad_rows="quarantine", max_bad_share=0.2)
     log = [
@@ -188,7 +223,15 @@ def test_the_report_accounts_for_every_row(tmp_path):
     write_csv(tmp_path / "log.csv", log)
     do(tmp_path / "log.csv", rules, tmp_path / "out")
     assert json.loads((tmp_path / "out" / "report.json").read_text()) == {
-        "rows": {"read": 9, "quarantined": 1, "duplicates": 1, "used": 7, "impressions": 6, "other_events": 1},
+        "rows": {
+            "read": 9,
+            "quarantined": 1,
+            "above_user_limit": 0,
+            "duplicates": 1,
+            "used": 7,
+            "impressions": 6,
+            "other_events": 1,
+        },
         "clicks_are_logged": False,
         "impressions_enter_as_clicks": True,
         "requests": {"total": 5, "above_limit": 1, "cut_at_border": 1},

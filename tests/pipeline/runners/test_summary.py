@@ -21,7 +21,10 @@ from serving.rank_request import load_request
 NOW = 1_700_000_000
 BASE = {"auc": 0.6, "calibration": 1.1, "weighted_example_count": 500.0}
 AMEN = {"auc": 0.625, "calibration": 0.95, "weighted_example_count": 500.0}
-COUNTS = {"rows": {"read": 12345, "quarantined": 2, "duplicates": 1000}, "splits": {"train": {"examples": 1000}}}
+COUNTS = {
+    "rows": {"read": 12345, "quarantined": 2, "above_user_limit": 0, "duplicates": 1000},
+    "splits": {"train": {"examples": 1000}},
+}
 BLESSED, REFUSED = Verdict(True, ()), Verdict(False, ("auc: 0.6250, expected at least 0.7",))
 
 

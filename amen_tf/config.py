@@ -6,13 +6,23 @@ model. Unknown keys are errors that name the nearest valid key.
 
 import datetime as dt
 import pathlib
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
 
 from amen_tf.config_reading import PRESETS, SettingsError, explain, from_override, merged, over_preset
-from amen_tf.features import AGE, CANDIDATE, DIVERSITY, FLOW, FUTURE, MOVELINE, USER_KEY, VELOCITY
+from amen_tf.features import (
+    AGE,
+    CANDIDATE,
+    DIVERSITY,
+    FLOW,
+    FUTURE,
+    MOVELINE,
+    USER_KEY,
+    VELOCITY,
+    FeatureContract,
+)
 
 __all__ = ["PRESETS", "Settings", "SettingsError"]
 
@@ -190,11 +200,15 @@ class TransformSettings(Section):
 
     The buckets are many, because a candidate that is new since training is still matched with the moveline by its id:
     two new items in one bucket would look as if the user had touched the one for having touched the other.
+
+    `hash_buckets` names those, of the categorical columns, that have no vocabulary at all: every value goes to one of
+    so many buckets by its hash, for catalogues that do not fit into memory or change faster than vocabularies do.
     """
 
     oov_buckets: int = pydantic.Field(16_384, ge=1)
     min_frequency: int = pydantic.Field(1, ge=1)
     max_words: int = pydantic.Field(1_000_000, ge=1)
+    hash_buckets: dict[str, Annotated[int, pydantic.Field(ge=2)]] = {}
 
 
 class ModelSettings(Section):
@@ -342,6 +356,16 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     push: PushSettings = PushSettings()
     run: RunSettings = RunSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _hashed_columns_are_categorical(self):
+        valid = FeatureContract.from_settings(self).categorical_meanings
+        unknown = sorted(set(self.transform.hash_buckets) - set(valid))
+        if unknown:
+            raise ValueError(
+                f"transform.hash_buckets: expected categorical columns ({', '.join(valid)}), got {', '.join(unknown)}"
+            )
+        return self
 
     @classmethod
     def load(cls, path: str | pathlib.Path, overrides: tuple[str, ...] = ()) -> "Settings":

@@ -211,12 +211,14 @@ def item_names(words: Sequence[bytes], unseen: int) -> Callable[[int], str]:
     """Transformed item id -> the item's own id as text.
 
     Args:
-      words: the vocabulary, by rank.
+      words: the vocabulary, by rank; empty where items are hashed and their names not known.
       unseen: buckets before the first word.
     """
 
     def name(item: int) -> str:
         place = item - 1 - unseen
-        return words[place].decode("utf-8", "replace") if 0 <= place < len(words) else f"new item, bucket {item}"
+        if 0 <= place < len(words):
+            return words[place].decode("utf-8", "replace")
+        return f"new item, bucket {item}" if words else f"bucket {item}"
 
     return name

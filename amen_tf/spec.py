@@ -17,7 +17,8 @@ class ModelSpec:
       sizes: meaning -> number of ids, id 0 included: item_id, category_id, scene, behavior, declared features.
       shape: L, T, H, d and the widths.
       seed: of all initialisers and dropout.
-      unseen: number of ids after 0 that stand for values never seen in training, in every categorical meaning.
+      unseen: number of ids after 0 that stand for values never seen in training, in every meaning with a vocabulary.
+      hashed: meanings without a vocabulary.
     """
 
     contract: FeatureContract
@@ -25,6 +26,12 @@ class ModelSpec:
     shape: ModelSettings
     seed: int
     unseen: int = 0
+    hashed: tuple[str, ...] = ()
+
+    def unseen_ids(self, meaning: str) -> int:
+        """Number of ids after 0 that stand for values of this meaning that were never seen in training."""
+        in_vocabulary = meaning in self.contract.categorical_meanings and meaning not in self.hashed
+        return self.unseen if in_vocabulary else 0
 
     @property
     def item_sizes(self) -> dict[str, int]:
@@ -44,6 +51,7 @@ class ModelSpec:
             "shape": self.shape.model_dump(mode="json"),
             "seed": self.seed,
             "unseen": self.unseen,
+            "hashed": self.hashed,
         }
         pathlib.Path(path).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
@@ -52,4 +60,5 @@ class ModelSpec:
         """Reads a spec that `save` wrote."""
         content = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         contract = FeatureContract.from_dict(content["contract"])
-        return cls(contract, content["sizes"], ModelSettings(**content["shape"]), content["seed"], content["unseen"])
+        shape, hashed = ModelSettings(**content["shape"]), tuple(content["hashed"])
+        return cls(contract, content["sizes"], shape, content["seed"], content["unseen"], hashed)

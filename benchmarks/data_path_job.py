@@ -5,10 +5,12 @@ usage: python -m benchmarks.data_path_job moveline|csv LOG FOLDER WORKERS SETTIN
 The settings' borders are times. Prints a line of JSON: the fields of `data_path.Measured`.
 """
 
+import contextlib
 import json
+import os
 import pathlib
-import resource
 import sys
+import threading
 import time
 
 from amen_tf.config import Settings
@@ -26,19 +28,59 @@ def main(kind: str, log: str, folder: str, workers: int, settings_file: str) -> 
     artifact.uri = folder
     context = executor.Context(beam_pipeline_args=beam_arguments(workers), tmp_dir=folder)
     settle()
-    before, start = _bytes(resource.RUSAGE_SELF), time.perf_counter()
-    executor(context).Do({}, {"examples": [artifact]}, dict(stage.exec_properties))
+    before, start = _peak("self"), time.perf_counter()
+    with LargestWorker() as largest:
+        executor(context).Do({}, {"examples": [artifact]}, dict(stage.exec_properties))
     seconds = time.perf_counter() - start
     files = list(pathlib.Path(folder).glob("Split-*/*"))
     splits = {file.parent for file in files}
     return {
         "seconds": seconds,
         "before": before,
-        "peak": _bytes(resource.RUSAGE_SELF),
-        # With one worker all is done here, and what importing has started is not meant.
-        "worker": _bytes(resource.RUSAGE_CHILDREN) if workers > 1 else 0,
+        "peak": _peak("self"),
+        "worker": largest.bytes,
         "shards": len(files) // len(splits),
     }
+
+
+class LargestWorker(contextlib.AbstractContextManager):
+    """Watches the processes that this one starts; `bytes`: the most memory that one of them has had."""
+
+    def __init__(self):
+        self.bytes = 0
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "LargestWorker":
+        self._watch.start()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._over.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        # The system's own sum over ended children counts what they had of this process's memory before they began.
+        while not self._over.wait(0.2):
+            self.bytes = max([self.bytes, *map(_peak, _started_by(str(os.getpid())))])
+
+
+def _started_by(process: str) -> list[str]:
+    """The processes that one has started, and those that they have started."""
+    found: list[str] = []
+    for children in pathlib.Path(f"/proc/{process}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += children.read_text().split()
+    return found + [later for child in found for later in _started_by(child)]
+
+
+def _peak(process: str) -> int:
+    """The most memory that a process has had, in bytes; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path(f"/proc/{process}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
 
 
 def _stage(kind: str, log: str, settings: Settings):
@@ -52,11 +94,6 @@ def _stage(kind: str, log: str, settings: Settings):
     from pipeline.example_gen.rules import MovelineRules
 
     return MovelineExampleGenExecutor, MovelineExampleGen(log, MovelineRules.from_settings(settings), "benchmark")
-
-
-def _bytes(who: int) -> int:
-    """The most memory that a process has had; of all children, the largest one's."""
-    return resource.getrusage(who).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

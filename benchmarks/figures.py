@@ -87,6 +87,8 @@ def _figure_2(workshop, seed: int, names: dict[str, str], items: Sequence[str]):
     from benchmarks.rows import FULL
 
     prepared = workshop.prepared
+    if items and not prepared.item_words:
+        raise click.ClickException("--items: items are hashed (transform.hash_buckets), so their ids have no names.")
     known = item_ids(prepared.item_words, prepared.spec.unseen) if items else {}
     unknown = [item for item in items if item not in known]
     if unknown:

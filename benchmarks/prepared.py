@@ -6,22 +6,23 @@ import glob
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from amen_tf.config import Settings
-from amen_tf.features import ITEM_ID, FeatureContract
+from amen_tf.features import FeatureContract
 from amen_tf.input import densify, requests
 from amen_tf.signatures import TransformGraph, raw_feature_spec
 from amen_tf.spec import ModelSpec
 from amen_tf.windows import RequestTable
 from pipeline.pipeline import EXAMPLES, STAGES, TRANSFORM
-from pipeline.preprocessing import feature_sizes
 from pipeline.runners.beam import settle
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult, run_stages
 from pipeline.runners.local_pipeline import create_local_pipeline
 from pipeline.runners.prepare import prepare
+from pipeline.vocabularies import item_counts, item_words, model_spec
 
 
 class Prepared(NamedTuple):
@@ -35,7 +36,9 @@ class Prepared(NamedTuple):
       train: the whole train window.
       eval: for early stopping and tuning.
       test: what figures are given for.
-      item_words: the items' own ids by transformed id, after the padding and the buckets of unseen ones.
+      item_counts: `[ids]`, how often each item is a future item of stage 1.
+      item_words: the items' own ids by transformed id, after the padding and the buckets of unseen ones; empty where
+        items are hashed.
     """
 
     settings: Settings
@@ -45,6 +48,7 @@ class Prepared(NamedTuple):
     train: RequestTable
     eval: RequestTable
     test: RequestTable
+    item_counts: np.ndarray
     item_words: Sequence[bytes] = ()
 
     def seeded(self, seed: int) -> ModelSpec:
@@ -92,10 +96,7 @@ def prepare_log(settings: Settings) -> Prepared:
 
 def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str], examples: str) -> Prepared:
     transform = tft.TFTransformOutput(outputs["transform_graph"])
-    words = {meaning: transform.vocabulary_size_by_name(meaning) for meaning in contract.categorical_meanings}
-    oov_buckets = settings.transform.oov_buckets
-    sizes = feature_sizes(contract, words, oov_buckets)
-    spec = ModelSpec(contract, sizes, settings.model, settings.seed, oov_buckets)
+    spec = model_spec(transform, contract, settings.transform, settings.model, settings.seed)
 
     def split(name: str) -> RequestTable:
         patterns = [f"{outputs['transformed_examples']}/Split-{name}/*"]
@@ -105,8 +106,8 @@ def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str]
     stage1, stage2 = parts[settings.split.stage1_splits[0]], parts[settings.split.stage2_splits[0]]
     train = stage1 if stage1 is stage2 else RequestTable.concatenated([stage1, stage2])
     test = _raw_split(f"{examples}/Split-test/*", TransformGraph(transform.transform_savedmodel_dir), contract)
-    item_words = transform.vocabulary_by_name(ITEM_ID)
-    return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test, item_words)
+    counts, words = item_counts(transform, spec), item_words(transform, spec)
+    return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test, counts, words)
 
 
 def _raw_split(pattern: str, transform: TransformGraph, contract: FeatureContract) -> RequestTable:

@@ -220,7 +220,7 @@ class Workshop:
             with precision(settings.compute.precision):
                 make_deterministic(seed)
                 session, spec = self._session(f"{row}_generator", seed), self.prepared.seeded(seed)
-                fitted = fit_generator(spec, settings.generator, windows, session, weights)
+                fitted = fit_generator(spec, settings.generator, windows, session, weights, self.prepared.item_counts)
                 with self._kept("parts", "generator", seed, key) as folder:
                     export_generator(fitted.model, folder)
                     (folder / "figures.json").write_text(json.dumps(fitted.figures), encoding="utf-8")

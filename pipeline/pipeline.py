@@ -89,6 +89,7 @@ def create_pipeline(
         custom_config={
             "contract": contract,
             **settings.transform.model_dump(mode="json"),
+            "stage1_end": splits.stage1_end,
             "code": fingerprint("pipeline.preprocessing"),
         },
         # StatisticsGen has looked at the raw examples already; statistics of ids would only cost time.

@@ -3,6 +3,7 @@
 In: the raw columns of `amen_tf.features`, all as sparse tensors. Out: the transformed columns, see `preprocessing_fn`.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from amen_tf.features import (
     USER_KEY,
     FeatureContract,
 )
+from pipeline.vocabularies import ITEM_COUNTS, hashed_ids
 
 Sparse = tf.SparseTensor
 # Quantiles to within half a percent of rank: far finer than any bucket.
@@ -45,12 +47,13 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
     """Maps raw to transformed columns.
 
     Ids: 0 = nothing, then `oov_buckets` hashed buckets for values not in the vocabulary, then words by falling
-    frequency. Numeric features: 0 = missing, then quantile buckets. Ages: 0 = no event, then buckets of half powers
-    of two seconds before the request. All int64.
+    frequency; or, for the meanings of `hash_buckets`, buckets alone. Numeric features: 0 = missing, then quantile
+    buckets. Ages: 0 = no event, then buckets of half powers of two seconds before the request. All int64.
 
     Args:
       inputs: every raw column, `[B, any]`.
-      custom_config: `contract` (as a dict), `oov_buckets`, `min_frequency`, `max_words`.
+      custom_config: `contract` (as a dict), the `TransformSettings`, and `stage1_end` in unix seconds (None: the
+        window has no end before that of training).
 
     Returns:
       `moveline_*` `[B, L]` with the newest event at L-1; `candidate_*` and `label` sparse `[B, <=N]`; `future_*`
@@ -58,6 +61,7 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
     """
     contract = FeatureContract.from_dict(custom_config["contract"])
     ids = {**_categorical_ids(inputs, contract, custom_config), **_numeric_ids(inputs, contract)}
+    _count_items(inputs, ids, custom_config)
     rows = inputs[TIMESTAMP].dense_shape[0]
 
     # The columns of a list are aligned: where its values go is worked out once.
@@ -149,6 +153,9 @@ def _categorical_ids(inputs, contract: FeatureContract, config) -> dict[str, Spa
     result = {}
     for meaning in contract.categorical_meanings:
         names = [c.name for c in contract.raw_columns if c.meaning == meaning]
+        if meaning in config["hash_buckets"]:
+            result |= _mapped(inputs, names, functools.partial(_bucket_ids, buckets=config["hash_buckets"][meaning]))
+            continue
         learned = [n for n in names if n.startswith(LEARNED_FROM) or n == meaning]
         values = tf.concat([inputs[n].values for n in learned], 0)
         vocabulary = tft.vocabulary(
@@ -161,11 +168,28 @@ def _categorical_ids(inputs, contract: FeatureContract, config) -> dict[str, Spa
 
         def to_ids(words, vocabulary=vocabulary, oov=oov):
             index = tft.apply_vocabulary(words, vocabulary, default_value=-1)
-            unseen = 1 + tf.strings.to_hash_bucket_fast(words, oov)
-            return tf.where(index >= 0, 1 + oov + index, tf.where(words == "", tf.constant(PAD_ID, tf.int64), unseen))
+            return tf.where(index >= 0, 1 + oov + index, _bucket_ids(words, oov))
 
         result |= _mapped(inputs, names, to_ids)
     return result
+
+
+def _bucket_ids(words: tf.Tensor, buckets: int) -> tf.Tensor:
+    return tf.where(words == "", tf.constant(PAD_ID, tf.int64), hashed_ids(words, buckets))
+
+
+def _count_items(inputs, ids: Mapping[str, Sparse], config) -> None:
+    """Has Transform count the future items of the stage-1 window, by their words, or by their ids where hashed.
+
+    The log-Q correction of Eq. 1 needs how often an item is drawn as another user's future; an asset of Transform's
+    output, so that no trainer need read the window for it.
+    """
+    future = FUTURE + ITEM_ID
+    counted = (ids if ITEM_ID in config["hash_buckets"] else inputs)[future]
+    if config["stage1_end"] is not None:
+        time = _scalar(inputs[TIMESTAMP], inputs[TIMESTAMP].dense_shape[0])
+        counted = tf.sparse.retain(counted, tf.gather(time, counted.indices[:, 0]) < config["stage1_end"])
+    tft.vocabulary(counted.values, vocab_filename=ITEM_COUNTS, store_frequency=True)
 
 
 def _numeric_ids(inputs, contract: FeatureContract) -> dict[str, Sparse]:
@@ -195,15 +219,3 @@ def _mapped(inputs, names: list[str], to_ids: Callable[[tf.Tensor], tf.Tensor]) 
     return {
         n: tf.SparseTensor(inputs[n].indices, part, inputs[n].dense_shape) for n, part in zip(names, parts, strict=True)
     }
-
-
-def feature_sizes(contract: FeatureContract, words: Mapping[str, int], oov_buckets: int) -> dict[str, int]:
-    """Number of ids of every meaning, id 0 included.
-
-    Args:
-      contract: the run's features.
-      words: vocabulary size of every categorical meaning.
-      oov_buckets: as given to `preprocessing_fn`.
-    """
-    sizes = {meaning: 1 + oov_buckets + words[meaning] for meaning in contract.categorical_meanings}
-    return sizes | {feature.name: 1 + feature.buckets for feature in contract.numeric_features}

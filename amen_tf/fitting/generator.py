@@ -26,7 +26,12 @@ class TrainingDataError(ValueError):
 
 
 def fit_generator(
-    spec: ModelSpec, settings: GeneratorSettings, windows: Windows, session: Session, base_weights: Mapping
+    spec: ModelSpec,
+    settings: GeneratorSettings,
+    windows: Windows,
+    session: Session,
+    base_weights: Mapping,
+    item_counts: np.ndarray,
 ) -> Fitted:
     """Stage 1 (Algorithm 1, lines 2-15): initialises the generator from Θ_base and trains it.
 
@@ -36,12 +41,13 @@ def fit_generator(
       windows: with future items.
       session: where and how.
       base_weights: of Θ_base, by name.
+      item_counts: `[ids]`, how often each item is a future item of the window, for the log-Q correction.
 
     Raises:
       TrainingDataError: no request of a window is followed by a positive event.
       CollapseError: the trained generator says the same of everyone.
     """
-    catalogue, known, followed = read_catalogue(spec, windows.train)
+    catalogue, known, followed = read_catalogue(spec, windows.train, item_counts)
     eval_data = with_future(windows.eval.batches(settings.batch_size), settings.batch_size)
     first = next(iter(eval_data), None)
     if first is None:
@@ -103,21 +109,20 @@ def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
     return batches.map(keep, tf.data.AUTOTUNE, deterministic=True).rebatch(batch_size).prefetch(2)
 
 
-def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, dict[str, np.ndarray], int]:
+def read_catalogue(
+    spec: ModelSpec, window: Window, item_counts: np.ndarray
+) -> tuple[Catalogue, dict[str, np.ndarray], int]:
     """The distinct items of the window, with one value of each field and their frequencies as future items.
 
-    Also every id of every field that occurs, and the number of rows with a future.
+    Also every id of every field that occurs, and the number of rows with a future. `item_counts` as of `fit_generator`.
 
     Raises:
       TrainingDataError: no request is followed by a positive event.
     """
     fields = spec.contract.item_fields
-    items = np.zeros((0, len(fields)), np.int64)
-    counts, followed = np.zeros(spec.sizes[ITEM_ID], np.int64), 0
+    items, followed = np.zeros((0, len(fields)), np.int64), 0
     for features in window.batches(1024).as_numpy_iterator():
-        future = features[FUTURE + ITEM_ID]
-        followed += int((future[:, 0] != PAD_ID).sum())
-        counts += np.bincount(future.ravel(), minlength=len(counts))
+        followed += int((features[FUTURE + ITEM_ID][:, 0] != PAD_ID).sum())
         for prefix in (FUTURE, CANDIDATE, MOVELINE):
             rows = np.stack([features[prefix + field].ravel() for field in fields], 1)
             items = np.unique(np.concatenate([items, rows]), axis=0)
@@ -125,11 +130,10 @@ def read_catalogue(spec: ModelSpec, window: Window) -> tuple[Catalogue, dict[str
     items = items[items[:, 0] != PAD_ID]
     # An item whose category changed appears more than once; one row is enough, and unique() put them side by side.
     items = items[np.r_[True, items[1:, 0] != items[:-1, 0]]] if len(items) else items
-    counts[PAD_ID] = 0
-    if not counts.any():
+    if not followed:
         raise TrainingDataError(
             "The generator has nothing to learn from: no request of its window is followed by a positive event inside "
             "it. Expected rows whose behaviour is in data.positive_behaviors; check that setting and split.stage1_end."
         )
     columns = {field: np.ascontiguousarray(items[:, i]) for i, field in enumerate(fields)}
-    return Catalogue(columns, (counts / counts.sum()).astype(np.float32)), known, followed
+    return Catalogue(columns, (item_counts / item_counts.sum()).astype(np.float32)), known, followed

@@ -69,7 +69,7 @@ class ItemEmbedding(keras.layers.Layer):
       dim: width d.
       std: standard deviation of the initialiser.
       seed: seed of the first table; the others count on from it.
-      unseen: see `IdEmbedding`; for every field.
+      unseen: field -> see `IdEmbedding`; 0 for fields that are not in it.
       id_std: standard deviation for `item_id`, where most ids are seen a few times only and keep the noise that they
         start with; None takes `std`.
       hidden: how often `item_id` is left out in training (DropoutNet, Volkovs et al. 2017): the model learns what an
@@ -82,16 +82,18 @@ class ItemEmbedding(keras.layers.Layer):
         dim: int,
         std: float,
         seed: int,
-        unseen: int = 0,
+        unseen: Mapping[str, int] | None = None,
         id_std: float | None = None,
         hidden: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, unseen
+        self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, dict(unseen or {})
         self.id_std, self.hidden = std if id_std is None else id_std, hidden
         self.tables = {
-            field: IdEmbedding(size, dim, self.id_std if field == ITEM_ID else std, seed + i, unseen, name=field)
+            field: IdEmbedding(
+                size, dim, self.id_std if field == ITEM_ID else std, seed + i, self.unseen.get(field, 0), name=field
+            )
             for i, (field, size) in enumerate(sizes.items())
         }
 

@@ -30,8 +30,9 @@ class InterestEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         std, seed = spec.shape.embedding_std, spec.seed
         self.contract = spec.contract
+        unseen = {field: spec.unseen_ids(field) for field in spec.item_sizes}
         self.items = ItemEmbedding(
-            spec.item_sizes, spec.shape.dim, std, seed + 1000, spec.unseen, spec.shape.item_std, hidden, name="items"
+            spec.item_sizes, spec.shape.dim, std, seed + 1000, unseen, spec.shape.item_std, hidden, name="items"
         )
         self.events = EventEmbedding(
             self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes

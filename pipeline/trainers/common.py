@@ -8,7 +8,7 @@ import shutil
 import tensorflow_transform as tft
 import yaml
 
-from amen_tf.config import ComputeSettings, ModelSettings
+from amen_tf.config import ComputeSettings, ModelSettings, TransformSettings
 from amen_tf.distribution import choose_strategy, is_chief, output_folder
 from amen_tf.features import FeatureContract
 from amen_tf.fitting.result import Fitted
@@ -16,12 +16,11 @@ from amen_tf.initialization import load_weights, save_weights
 from amen_tf.models.ranking import RankingModel
 from amen_tf.precision import precision
 from amen_tf.signatures import ServingModel, TransformGraph
-from amen_tf.spec import ModelSpec
 from amen_tf.strict_json import to_json
 from amen_tf.training import Session, make_deterministic
 from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
-from pipeline.preprocessing import feature_sizes
+from pipeline.vocabularies import model_spec
 
 # TensorFlow Serving and Pusher leave `assets.extra/` alone and carry it along.
 EXTRA = "assets.extra"
@@ -55,10 +54,8 @@ class Stage(contextlib.AbstractContextManager):
         self.is_chief = is_chief(strategy)
         make_deterministic(settings["seed"])
         contract = FeatureContract.from_dict(self.config["contract"])
-        words = {m: self.transform.vocabulary_size_by_name(m) for m in contract.categorical_meanings}
-        oov_buckets = settings["transform"]["oov_buckets"]
-        sizes = feature_sizes(contract, words, oov_buckets)
-        self.spec = ModelSpec(contract, sizes, ModelSettings(**settings["model"]), settings["seed"], oov_buckets)
+        transform, shape = TransformSettings(**settings["transform"]), ModelSettings(**settings["model"])
+        self.spec = model_spec(self.transform, contract, transform, shape, settings["seed"])
         self.width = settings["data"]["max_candidates"]
         self.output = output_folder(fn_args.serving_model_dir, strategy)
         feature_spec = self.transform.transformed_feature_spec()

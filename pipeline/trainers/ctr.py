@@ -18,6 +18,7 @@ from amen_tf.plots import (
     write_images,
 )
 from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, Stage
+from pipeline.vocabularies import item_words
 
 # Requests of the eval split that the figures are drawn from.
 SHOWN = 2048
@@ -45,7 +46,7 @@ def run_fn(fn_args) -> None:
 
 def _figures(stage: Stage, model: CtrModel) -> dict:
     """Figures 2 and 3 of this model on the eval split, as far as the model has what they show."""
-    names = item_names(stage.transform.vocabulary_by_name(ITEM_ID), stage.spec.unseen)
+    names = item_names(item_words(stage.transform, stage.spec), stage.spec.unseen_ids(ITEM_ID))
     title = "with TSP" if model.settings.tsp_weight else "without TSP"
     first = list(stage.windows.eval.batches(SHOWN).take(1))
     figures = {"figure_3_calibration": calibration_density({title: calibration_scores(model, first)})}

@@ -8,13 +8,15 @@ from amen_tf.fitting.generator import fit_generator
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.strict_json import to_json
 from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, GENERATOR_FIGURES, WEIGHTS, Stage
+from pipeline.vocabularies import item_counts
 
 
 def run_fn(fn_args) -> None:
     """Trains the generator on the stage-1 window and exports it as a SavedModel on ids, to be frozen in stage 2."""
     with Stage(fn_args) as stage:
         settings = GeneratorSettings(**stage.config["settings"]["generator"])
-        fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, stage.base_weights())
+        counts = item_counts(stage.transform, stage.spec)
+        fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, stage.base_weights(), counts)
         export_generator(fitted.model, stage.output)
         stage.explain(fitted)
         figures = to_json(fitted.figures)

@@ -15,9 +15,11 @@ from amen_tf.features import (
     DIFF_CLICKED,
     DIFF_UNCLICKED,
     FUTURE,
+    ITEM_ID,
     LABEL,
     MOVELINE,
     MOVELINE_LENGTH,
+    PAD_ID,
     SCENE,
     USER_KEY,
     Feature,
@@ -26,6 +28,7 @@ from amen_tf.features import (
 )
 from amen_tf.models.negatives import Catalogue
 from amen_tf.spec import ModelSpec
+from amen_tf.windows import RequestTable
 
 DECLARED = (
     Feature("brand", "item", "categorical"),
@@ -152,3 +155,10 @@ def write_examples(path: str, features: dict[str, tf.Tensor]) -> None:
 def reseeded(spec: ModelSpec, seed: int) -> ModelSpec:
     """The same model with other first weights."""
     return dataclasses.replace(spec, seed=seed)
+
+
+def item_counts(spec: ModelSpec, window: RequestTable) -> np.ndarray:
+    """`[ids]`, how often each item is a future item of the window, as Transform counts them."""
+    counts = np.bincount(window.columns[FUTURE + ITEM_ID].ravel(), minlength=spec.sizes[ITEM_ID])
+    counts[PAD_ID] = 0
+    return counts

@@ -269,3 +269,13 @@ def test_splits_by_name():
     one = SplitSettings(stage1_end=None)
     assert one.names == ("train", "eval", "test")
     assert one.stage1_splits == one.stage2_splits == one.train_splits == ("train",)
+
+
+def test_hash_buckets_name_categorical_columns():
+    content = {"data": {"log": "x", "features": [{"name": "price", "owner": "item", "kind": "numeric"}]}}
+    kept = Settings.parse({**content, "transform": {"hash_buckets": {"item_id": 1000}}}, "test")
+    assert kept.transform.hash_buckets == {"item_id": 1000}
+    with pytest.raises(SettingsError, match=r"hash_buckets: expected categorical columns \(item_id, .*\), got price"):
+        Settings.parse({**content, "transform": {"hash_buckets": {"price": 10}}}, "test")
+    with pytest.raises(SettingsError, match="hash_buckets"):
+        Settings.parse({**content, "transform": {"hash_buckets": {"item_id": 1}}}, "test")

@@ -7,7 +7,7 @@ from amen_tf.spec import ModelSpec
 
 
 def test_spec_round_trips_through_its_file(spec, tmp_path):
-    spec = dataclasses.replace(spec, unseen=3)
+    spec = dataclasses.replace(spec, unseen=3, hashed=("item_id",))
     spec.save(tmp_path / "spec.json")
     again = ModelSpec.load(tmp_path / "spec.json")
     assert again == spec
@@ -19,3 +19,15 @@ def test_sizes_of_items_and_events(spec):
     assert spec.item_sizes == {"item_id": 50, "category_id": 9, "brand": 7}
     # Ages are buckets 1 to AGE_BUCKETS, and 0 where there is no event.
     assert spec.event_sizes == {"scenes": 5, "behaviors": 6, "ages": AGE_BUCKETS + 1}
+
+
+def test_unseen_ids_are_those_of_vocabularies(spec):
+    spec = dataclasses.replace(spec, unseen=3, hashed=("item_id",))
+    assert {m: spec.unseen_ids(m) for m in ("item_id", "category_id", "brand", "position", "price", "device")} == {
+        "item_id": 0,
+        "category_id": 3,
+        "brand": 3,
+        "position": 3,
+        "price": 0,
+        "device": 3,
+    }

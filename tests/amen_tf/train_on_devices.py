@@ -46,7 +46,8 @@ options = {"epochs": 1, "batch_size": 8, "learning_rate": 0.01, "patience": 9}
 base = fit_ranker("base", spec, TrainerSettings(**options), windows, session)
 weights = {name: weight.numpy() for name, weight in named_weights(base.model).items()}
 settings = GeneratorSettings(**options, sampled_negatives=5, next_item_weight=0.5, item_dropout=0.0, collapse_limit=1.0)
-generator = fit_generator(spec, settings, windows, session, weights)
+counts = batches.item_counts(spec, windows.train)
+generator = fit_generator(spec, settings, windows, session, weights, counts)
 export_generator(generator.model, own / "generator")
 ctr = fit_ctr(spec, CtrSettings(**options), windows, session, weights, own / "generator", FlowStore(own / "flows"))
 output = output_folder(folder / "model", strategy)

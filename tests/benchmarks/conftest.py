@@ -35,4 +35,4 @@ def prepared():
         for seed, count in enumerate((24, 16, 10, 12), 1)
     )
     train = RequestTable.concatenated([stage1, stage2])
-    return Prepared(settings, spec, stage1, stage2, train, stopping, test)
+    return Prepared(settings, spec, stage1, stage2, train, stopping, test, batches.item_counts(spec, stage1))

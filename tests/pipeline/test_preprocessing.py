@@ -15,9 +15,11 @@ import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
+from amen_tf.config import ModelSettings, TransformSettings
 from amen_tf.features import AGE_BUCKETS, Feature, FeatureContract
 from amen_tf.signatures import TransformGraph, raw_feature_spec
-from pipeline.preprocessing import AGE_BORDERS, age_bucket, feature_sizes, preprocessing_fn
+from pipeline.preprocessing import AGE_BORDERS, age_bucket, preprocessing_fn
+from pipeline.vocabularies import item_counts, item_words, model_spec
 
 LENGTH, FLOW, OOV, NOW = 3, 2, 2, 1_700_000_000
 # Ids of categories: 0 nothing, 1..OOV unseen, then words.
@@ -37,15 +39,15 @@ CONTRACT = FeatureContract(
 KINDS = {column.name: column.kind for column in CONTRACT.raw_columns}
 
 
-def request(candidates, *, user="u", scene="feed", moveline=(), future=(), **other):
+def request(candidates, *, user="u", scene="feed", moveline=(), future=(), now=NOW, **other):
     """Raw columns of a request; candidates and futures are item ids, events are (item, seconds before now)."""
     columns = {
         "user_id": [user],
-        "timestamp": [NOW],
+        "timestamp": [now],
         "scene": [scene],
         "candidate_item_id": list(candidates),
         "moveline_item_id": [item for item, _ in moveline],
-        "moveline_timestamp": [NOW - age for _, age in moveline],
+        "moveline_timestamp": [now - age for _, age in moveline],
         "future_item_id": list(future),
         "label": [0] * len(candidates),
     }
@@ -85,15 +87,12 @@ def serialized(columns):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-@pytest.fixture(scope="module")
-def analysed(tmp_path_factory):
-    """Folder of Transform's output for TRAINING."""
-    folder = tmp_path_factory.mktemp("transform")
-    config = {
-        "contract": dataclasses.asdict(CONTRACT), "oov_buckets": OOV, "min_frequency": 1, "max_words": 100
-    }  # fmt: skip
+def analyse(folder, requests, stage1_end=None, **settings):
+    """Transform's output for these requests."""
+    settings = TransformSettings(**{"oov_buckets": OOV, "max_words": 100, **settings}).model_dump()
+    config = {"contract": dataclasses.asdict(CONTRACT), "stage1_end": stage1_end, **settings}
     metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(raw_feature_spec(CONTRACT)))
-    rows = [{name: columns.get(name, []) for name in KINDS} for columns in TRAINING]
+    rows = [{name: columns.get(name, []) for name in KINDS} for columns in requests]
     with beam.Pipeline(options=OPTIONS) as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         data = pipeline | beam.Create(rows)
         _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
@@ -104,8 +103,19 @@ def analysed(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def analysed(tmp_path_factory):
+    """Transform's output for TRAINING."""
+    return analyse(tmp_path_factory.mktemp("transform"), TRAINING)
+
+
+@pytest.fixture(scope="module")
 def transform(analysed):
-    """`transform(*requests)`: transformed columns as NumPy arrays; candidate columns as one list per request."""
+    """`transform(*requests)`, see `transformer`."""
+    return transformer(analysed)
+
+
+def transformer(analysed):
+    """Requests -> transformed columns as NumPy arrays; candidate columns as one list per request."""
     graph = TransformGraph(analysed.transform_savedmodel_dir)
 
     def _transform(*requests):
@@ -240,9 +250,57 @@ def test_the_raw_columns_and_nothing_else_decide(transform):
             np.testing.assert_array_equal(values[0], together[name][number], err_msg=name)
 
 
+def spec_of(analysed, **settings):
+    shape = ModelSettings(moveline_length=LENGTH, flow_length=FLOW)
+    return model_spec(analysed, CONTRACT, TransformSettings(oov_buckets=OOV, **settings), shape, 1)
+
+
+def test_future_items_are_counted_for_the_log_q_correction(analysed):
+    spec = spec_of(analysed)
+    assert item_words(analysed, spec) == [b"a", b"b", b"c", b"d", b"e"]
+    # Of the futures alone: c, then b and a.
+    assert item_counts(analysed, spec).tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
+    assert spec.unseen_ids("item_id") == OOV and spec.unseen_ids("cost") == 0
+
+
+def test_futures_after_stage_1_are_not_counted_and_rare_items_count_for_their_bucket(tmp_path):
+    requests = [
+        request(["a"], future=["a", "rare"], now=NOW - 1),
+        request(["a"], future=["a"], now=NOW - 1),
+        request(["a"], future=["a", "rare"]),
+    ]
+    analysed = analyse(tmp_path, requests, stage1_end=NOW, min_frequency=3)
+    spec = spec_of(analysed)
+    assert item_words(analysed, spec) == [b"a"]
+    (bucket,) = transformer(analysed)(request(["rare"]))["candidate_item_id"][0]
+    counts = item_counts(analysed, spec)
+    assert 0 < bucket <= OOV and counts[FIRST_WORD] == 2 and counts[bucket] == 1 and counts.sum() == 3
+
+
+def test_hashed_columns_have_buckets_and_no_vocabulary(tmp_path):
+    buckets = {"item_id": 50, "brand": 7}
+    analysed = analyse(tmp_path, TRAINING, hash_buckets=buckets)
+    spec = spec_of(analysed, hash_buckets=buckets)
+    assert (spec.sizes["item_id"], spec.sizes["brand"]) == (51, 8)
+    assert spec.sizes["segment"] == FIRST_WORD + 2 and spec.hashed == ("item_id", "brand")
+    assert (spec.unseen_ids("item_id"), spec.unseen_ids("segment")) == (0, OOV)
+    assert item_words(analysed, spec) == []
+    vocabularies = {path.name for path in (tmp_path / "transform_fn" / "assets").iterdir()}
+    assert vocabularies == {"category_id", "scene", "behavior", "segment", "item_counts"}
+
+    made = transformer(analysed)(
+        request([*"abcde", "", *(f"new{n}" for n in range(1000))], moveline=[("a", 1)], future=["b"])
+    )
+    ids = made["candidate_item_id"][0]
+    # The same item is the same everywhere, in training or new; nothing stays nothing; all buckets are in use.
+    assert made["moveline_item_id"][0, -1] == ids[0] and made["future_item_id"][0, 0] == ids[1]
+    assert ids[5] == 0 and set(ids[6:]) == set(range(1, 51))
+    counts = item_counts(analysed, spec)
+    assert counts.sum() == 3 and all(counts[ids[place]] >= 1 for place in range(3))
+
+
 def test_every_id_lies_below_the_size_that_the_models_use(analysed, transform):
-    words = {m: analysed.vocabulary_size_by_name(m) for m in CONTRACT.categorical_meanings}
-    sizes = feature_sizes(CONTRACT, words, OOV)
+    sizes = spec_of(analysed).sizes
     assert sizes["item_id"] == FIRST_WORD + 5
     assert sizes["cost"] == 5
     made = transform(*TRAINING)

@@ -24,7 +24,9 @@ class WideAndDeep(CandidateRanker):
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(spec, **kwargs)
         self.wide = {
-            field: IdEmbedding(spec.sizes[field], 1, 0.01, spec.seed + 2200 + i, spec.unseen, name=f"wide_{field}")
+            field: IdEmbedding(
+                spec.sizes[field], 1, 0.01, spec.seed + 2200 + i, spec.unseen_ids(field), name=f"wide_{field}"
+            )
             for i, field in enumerate(spec.contract.candidate_fields)
         }
         self.crossed = keras.layers.Dense(1, kernel_initializer="zeros", name="crossed", dtype=tf.float32)

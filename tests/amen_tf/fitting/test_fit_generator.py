@@ -31,7 +31,9 @@ def windows(spec):
 def fit(spec, folder, **settings):
     make_deterministic(5)
     session = Session(folder, lambda progress: None)
-    return fit_generator(spec, GeneratorSettings(**{**OPTIONS, **settings}), windows(spec), session, {})
+    read = windows(spec)
+    counts = batches.item_counts(spec, read.train)
+    return fit_generator(spec, GeneratorSettings(**{**OPTIONS, **settings}), read, session, {}, counts)
 
 
 def test_requests_with_a_future_are_kept_whatever_the_number_of_candidates(spec):
@@ -56,11 +58,13 @@ def test_requests_with_a_future_are_kept_whatever_the_number_of_candidates(spec)
 
 def test_catalogue_has_every_item_of_the_window(spec):
     window = windows(spec).train
-    catalogue, _, followed = read_catalogue(spec, window)
+    counts = batches.item_counts(spec, window)
+    catalogue, _, followed = read_catalogue(spec, window, counts)
     columns = window.columns
     everything = [columns[n] for n in (FUTURE + ITEM_ID, "candidate_" + ITEM_ID, MOVELINE + ITEM_ID)]
     assert set(catalogue.fields[ITEM_ID]) == set(np.concatenate([c.ravel() for c in everything])) - {0}
     assert followed == (columns[FUTURE + ITEM_ID][:, 0] != 0).sum()
+    np.testing.assert_allclose(catalogue.frequency, counts / counts.sum(), rtol=1e-6)
 
 
 def test_figures_are_those_of_the_epoch_that_is_kept(spec, tmp_path):
@@ -92,7 +96,8 @@ def test_what_the_window_does_not_have_says_nothing(spec, tmp_path):
     # More items than a small window has.
     spec = dataclasses.replace(spec, sizes={**spec.sizes, ITEM_ID: 500})
     fitted = fit(spec, tmp_path, epochs=1, weight_decay=0.1)
-    _, ids, _ = read_catalogue(spec, windows(spec).train)
+    train = windows(spec).train
+    _, ids, _ = read_catalogue(spec, train, batches.item_counts(spec, train))
     for field, table in fitted.model.encoder.items.tables.items():
         norms = np.linalg.norm(table.table.numpy(), axis=1)
         known = np.isin(np.arange(len(norms)), ids[field]) & (np.arange(len(norms)) > 0)

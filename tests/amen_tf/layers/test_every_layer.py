@@ -79,7 +79,10 @@ CASES = {
         (0,),
     ),
     ItemEmbedding: Case(
-        lambda: ItemEmbedding(SPEC.item_sizes, D, 0.3, 1, unseen=2), (items(FEATURES),), (items(EMPTY),), (0,)
+        lambda: ItemEmbedding(SPEC.item_sizes, D, 0.3, 1, unseen={"item_id": 2}),
+        (items(FEATURES),),
+        (items(EMPTY),),
+        (0,),
     ),
     EventEmbedding: Case(make_events, (moveline(FEATURES),), (moveline(EMPTY),), garbled=(moveline(GARBLED),)),
     InterestEncoder: Case(lambda: InterestEncoder(SPEC), (FEATURES,), (EMPTY,), garbled=(GARBLED,)),

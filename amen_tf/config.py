@@ -332,11 +332,15 @@ class PushSettings(Section):
 
 
 class RunSettings(Section):
-    """Local run: where everything lies, how many stages run at a time, and how many Beam workers each of them has."""
+    """Local run: where everything lies, how many stages run at a time, and how many Beam workers each of them has.
+
+    `beam_options` are Beam's own (`--runner=FlinkRunner`, ...), for a runner other than the direct one.
+    """
 
     root: str = "runs"
     processes: int = pydantic.Field(2, ge=1, le=2)
     beam_workers: int = pydantic.Field(1, ge=0)
+    beam_options: tuple[Annotated[str, pydantic.Field(pattern="^--")], ...] = ()
 
 
 class Settings(Section):

@@ -19,6 +19,7 @@ def create_local_pipeline(prepared: Prepared, layout: Layout, data_only: bool = 
       layout: the run's folders.
       data_only: end with Transform.
     """
+    run = prepared.settings.run
     return create_pipeline(
         prepared.settings,
         pipeline_root=str(layout.artifacts),
@@ -26,7 +27,7 @@ def create_local_pipeline(prepared: Prepared, layout: Layout, data_only: bool = 
         schema_file=write_schema(FeatureContract.from_settings(prepared.settings), layout.schema),
         push_folder=str(layout.push),
         metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
-        beam_pipeline_args=beam_arguments(prepared.settings.run.beam_workers),
+        beam_pipeline_args=list(run.beam_options) or beam_arguments(run.beam_workers),
         flow_folder=str(layout.flows),
         data_only=data_only,
     )

@@ -38,13 +38,15 @@ class FeatureSettings(Section):
 
     `owner` says what the value belongs to: the `user`, the `item` (part of every item embedding, in the moveline
     too), the `candidate` (as shown in this request: position, price) or the `context` (the request as a whole).
-    Numeric columns are cut into `buckets` quantile buckets, so their scale does not matter.
+    Numeric columns are cut into `buckets` quantile buckets, so their scale does not matter. Multi-valued columns hold
+    up to `values` categories in one text, "jazz|live|vinyl", in any order.
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
     owner: Literal["user", "item", "candidate", "context"]
-    kind: Literal["categorical", "numeric"]
+    kind: Literal["categorical", "numeric", "multi_valued"]
     buckets: int = pydantic.Field(16, ge=2, le=1000)
+    values: int = pydantic.Field(8, ge=1, le=100)
 
 
 class SimulateSettings(Section):
@@ -93,6 +95,12 @@ class DataSettings(Section):
         clash = sorted(reserved.intersection(names))
         if clash:
             raise ValueError(f"features named as columns that the event log already has: {', '.join(clash)}")
+        several = {
+            f"{f.name}_{place + 1}" for f in self.features if f.kind == "multi_valued" for place in range(f.values)
+        }
+        clash = sorted(several.intersection(names))
+        if clash:
+            raise ValueError(f"features named as the values of a multi-valued feature: {', '.join(clash)}")
         clash = sorted(f.name for f in self.features if _is_derived(f))
         if clash:
             raise ValueError(

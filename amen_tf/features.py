@@ -24,6 +24,8 @@ DIFF_CLICKED, DIFF_UNCLICKED, MOVELINE_LENGTH = "diff_clicked_", "diff_unclicked
 
 # Ages are cut at powers of sqrt(2) seconds: 1 s, 1.4 s, 2 s, ... 2^31 s; fine for recent events, coarse for old ones.
 AGE_BUCKETS = 64
+# Between the values of a multi-valued column, in the log and in requests: "jazz|live|vinyl".
+VALUE_SEPARATOR = "|"
 
 Kind = Literal["string", "int", "float"]
 Owner = Literal["user", "item", "candidate", "context"]
@@ -36,12 +38,23 @@ def is_of_candidates(column: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
-    """A declared column: its owner, whether its values are categories or numbers, and its quantile buckets."""
+    """A declared column: its owner, what its values are, its quantile buckets, and how many values a row may have.
+
+    A multi-valued column is one text in raw examples and so many columns of ids in transformed ones.
+    """
 
     name: str
     owner: Owner
-    kind: Literal["categorical", "numeric"]
+    kind: Literal["categorical", "numeric", "multi_valued"]
     buckets: int = 16
+    values: int = 1
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The feature's columns after Transform: its name, or name_1, name_2, ... of which the first are filled."""
+        if self.kind != "multi_valued":
+            return (self.name,)
+        return tuple(f"{self.name}_{place}" for place in range(1, self.values + 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +79,10 @@ class FeatureContract:
     @classmethod
     def from_settings(cls, settings) -> "FeatureContract":
         """The contract of a `config.Settings`."""
-        declared = tuple(Feature(f.name, f.owner, f.kind, f.buckets) for f in settings.data.features)
+        declared = tuple(
+            Feature(f.name, f.owner, f.kind, f.buckets, f.values if f.kind == "multi_valued" else 1)
+            for f in settings.data.features
+        )
         return cls(settings.model.moveline_length, settings.model.flow_length, declared)
 
     @classmethod
@@ -82,20 +98,30 @@ class FeatureContract:
         """The declared feature called `name`."""
         return next(f for f in self.declared if f.name == name)
 
+    def _names(self, *owners: Owner) -> tuple[str, ...]:
+        return tuple(f.name for f in self.owned_by(*owners))
+
+    def _fields(self, *owners: Owner) -> tuple[str, ...]:
+        return tuple(field for f in self.owned_by(*owners) for field in f.fields)
+
     @property
     def item_fields(self) -> tuple[str, ...]:
-        """What an item is made of everywhere: id, category and the declared item features."""
-        return (ITEM_ID, CATEGORY_ID, *(f.name for f in self.owned_by("item")))
+        """What an item is made of everywhere after Transform: id, category and the declared item features."""
+        return (ITEM_ID, CATEGORY_ID, *self._fields("item"))
 
     @property
     def candidate_fields(self) -> tuple[str, ...]:
-        """An item plus how it was shown in this request."""
-        return (*self.item_fields, *(f.name for f in self.owned_by("candidate")))
+        """An item plus how it was shown in this request, after Transform."""
+        return (*self.item_fields, *self._fields("candidate"))
 
     @property
     def request_fields(self) -> tuple[str, ...]:
-        """Declared features with one value a request."""
-        return tuple(f.name for f in self.owned_by("user", "context"))
+        """Declared features of the request, after Transform."""
+        return self._fields("user", "context")
+
+    def meaning_of(self, field: str) -> str:
+        """Whose ids a transformed field holds: the feature's of name_2, else its own."""
+        return next((f.name for f in self.declared if field in f.fields), field)
 
     @property
     def moveline_fields(self) -> tuple[str, ...]:
@@ -103,19 +129,23 @@ class FeatureContract:
         return (*self.item_fields, SCENE, BEHAVIOR, AGE)
 
     def kind_of(self, field: str) -> Kind:
-        """Raw kind of a field: declared numeric features are floats, all others strings."""
+        """Raw kind of a column: declared numeric features are floats, all others strings."""
         declared = {f.name: f.kind for f in self.declared}
         return "float" if declared.get(field) == "numeric" else "string"
 
     @property
     def categorical_meanings(self) -> tuple[str, ...]:
-        """One vocabulary each: item_id, category_id, scene, behavior and the declared categorical features."""
-        return (ITEM_ID, CATEGORY_ID, SCENE, BEHAVIOR, *(f.name for f in self.declared if f.kind == "categorical"))
+        """One vocabulary each: item_id, category_id, scene, behavior and the declared features but the numeric ones."""
+        return (ITEM_ID, CATEGORY_ID, SCENE, BEHAVIOR, *(f.name for f in self.declared if f.kind != "numeric"))
 
     @property
     def numeric_features(self) -> tuple[Feature, ...]:
         """Declared numeric features: quantile buckets 1..buckets, 0 = missing."""
         return tuple(f for f in self.declared if f.kind == "numeric")
+
+    @property
+    def _item_names(self) -> tuple[str, ...]:
+        return (ITEM_ID, CATEGORY_ID, *self._names("item"))
 
     def _of(self, prefix: str, fields: Iterable[str], scalar: bool) -> list[RawColumn]:
         return [RawColumn(prefix + f, self.kind_of(f), scalar, f) for f in fields]
@@ -126,14 +156,14 @@ class FeatureContract:
         return (
             RawColumn(TIMESTAMP, "int", True, TIMESTAMP),
             RawColumn(SCENE, "string", True, SCENE),
-            *self._of("", self.request_fields, True),
+            *self._of("", self._names("user", "context"), True),
         )
 
     @property
     def moveline_columns(self) -> tuple[RawColumn, ...]:
         """Raw list columns of the moveline, oldest event first, all of equal length."""
         return (
-            *self._of(MOVELINE, self.item_fields, False),
+            *self._of(MOVELINE, self._item_names, False),
             RawColumn(MOVELINE + SCENE, "string", False, SCENE),
             RawColumn(MOVELINE + BEHAVIOR, "string", False, BEHAVIOR),
             RawColumn(MOVELINE + TIMESTAMP, "int", False, TIMESTAMP),
@@ -142,7 +172,7 @@ class FeatureContract:
     @property
     def candidate_columns(self) -> tuple[RawColumn, ...]:
         """Raw list columns of the N candidates, all of equal length."""
-        return tuple(self._of(CANDIDATE, self.candidate_fields, False))
+        return tuple(self._of(CANDIDATE, (*self._item_names, *self._names("candidate")), False))
 
     @property
     def raw_columns(self) -> tuple[RawColumn, ...]:
@@ -151,7 +181,7 @@ class FeatureContract:
             column
             for prefix in (DIFF_CLICKED, DIFF_UNCLICKED)
             for column in (
-                *self._of(prefix, self.item_fields, True),
+                *self._of(prefix, self._item_names, True),
                 RawColumn(prefix + MOVELINE_LENGTH, "int", True, MOVELINE_LENGTH),
             )
         ]
@@ -162,6 +192,6 @@ class FeatureContract:
             *self.moveline_columns,
             *self.candidate_columns,
             RawColumn(LABEL, "int", False, LABEL),
-            *self._of(FUTURE, self.item_fields, False),
+            *self._of(FUTURE, self._item_names, False),
             *diff,
         )

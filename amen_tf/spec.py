@@ -33,10 +33,14 @@ class ModelSpec:
         in_vocabulary = meaning in self.contract.categorical_meanings and meaning not in self.hashed
         return self.unseen if in_vocabulary else 0
 
+    def size_of(self, field: str) -> int:
+        """Number of ids that a transformed field may hold, id 0 included."""
+        return self.sizes[self.contract.meaning_of(field)]
+
     @property
     def item_sizes(self) -> dict[str, int]:
         """Number of ids of each item field, in the contract's order."""
-        return {field: self.sizes[field] for field in self.contract.item_fields}
+        return {field: self.size_of(field) for field in self.contract.item_fields}
 
     @property
     def event_sizes(self) -> dict[str, int]:

@@ -28,6 +28,7 @@ from amen_tf.features import (
     TIMESTAMP,
     USER_ID,
     USER_KEY,
+    VALUE_SEPARATOR,
     FeatureContract,
 )
 from pipeline.vocabularies import ITEM_COUNTS, hashed_ids
@@ -60,7 +61,8 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
       `[B, T]`; `diff_*`, request features, `user_key` `[B]`.
     """
     contract = FeatureContract.from_dict(custom_config["contract"])
-    ids = {**_categorical_ids(inputs, contract, custom_config), **_numeric_ids(inputs, contract)}
+    words = {**inputs, **_split(inputs, contract)}
+    ids = {**_categorical_ids(words, contract, custom_config), **_numeric_ids(inputs, contract)}
     _count_items(inputs, ids, custom_config)
     rows = inputs[TIMESTAMP].dense_shape[0]
 
@@ -68,15 +70,13 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
     moveline = Placement.right_aligned(inputs[MOVELINE + BEHAVIOR], rows, contract.moveline_length)
     future = Placement.left_aligned(inputs[FUTURE + ITEM_ID], rows, contract.flow_length)
     outputs: dict[str, tf.Tensor | Sparse] = {
-        column.name: moveline.place(ids[column.name])
-        for column in contract.moveline_columns
-        if column.name != MOVELINE + TIMESTAMP
+        MOVELINE + field: moveline.place(ids[MOVELINE + field]) for field in contract.moveline_fields if field != AGE
     }
     then = moveline.place(inputs[MOVELINE + TIMESTAMP])
     age = age_bucket(_scalar(inputs[TIMESTAMP], rows)[:, tf.newaxis] - then)
     outputs[MOVELINE + AGE] = tf.where(outputs[MOVELINE + BEHAVIOR] != PAD_ID, age, PAD_ID)
-    for column in contract.candidate_columns:
-        outputs[column.name] = ids[column.name]
+    for field in contract.candidate_fields:
+        outputs[CANDIDATE + field] = ids[CANDIDATE + field]
     outputs[LABEL] = inputs[LABEL]
     for field in contract.item_fields:
         outputs[FUTURE + field] = future.place(ids[FUTURE + field])
@@ -148,15 +148,38 @@ def _scalar(values: Sparse, rows: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.scatter_nd(values.indices[:, :1], values.values, rows[tf.newaxis]), (None,))
 
 
+def _split(inputs, contract: FeatureContract) -> dict[str, Sparse]:
+    """Multi-valued columns as their single values: name_1, name_2, ... with "" behind the last one."""
+    result = {}
+    for feature in contract.declared:
+        for column in contract.raw_columns:
+            if feature.kind == "multi_valued" and column.meaning == feature.name:
+                texts = inputs[column.name]
+                parts = tf.strings.split(texts.values, VALUE_SEPARATOR).to_tensor("", shape=(None, feature.values))
+                parts = tf.unstack(tf.strings.strip(parts), feature.values, 1)
+                names = (column.name.removesuffix(feature.name) + field for field in feature.fields)
+                result |= {
+                    n: tf.SparseTensor(texts.indices, p, texts.dense_shape) for n, p in zip(names, parts, strict=True)
+                }
+    return result
+
+
+def _columns_of(meaning: str, contract: FeatureContract) -> list[str]:
+    """All columns, single values, that hold values of a meaning."""
+    fields = next((feature.fields for feature in contract.declared if feature.name == meaning), (meaning,))
+    columns = [column.name for column in contract.raw_columns if column.meaning == meaning]
+    return [column.removesuffix(meaning) + field for column in columns for field in fields]
+
+
 def _categorical_ids(inputs, contract: FeatureContract, config) -> dict[str, Sparse]:
     """Ids of every string column; columns of one meaning share one vocabulary and one lookup."""
     result = {}
     for meaning in contract.categorical_meanings:
-        names = [c.name for c in contract.raw_columns if c.meaning == meaning]
+        names = _columns_of(meaning, contract)
         if meaning in config["hash_buckets"]:
             result |= _mapped(inputs, names, functools.partial(_bucket_ids, buckets=config["hash_buckets"][meaning]))
             continue
-        learned = [n for n in names if n.startswith(LEARNED_FROM) or n == meaning]
+        learned = [n for n in names if n.startswith(LEARNED_FROM) or contract.meaning_of(n) == meaning]
         values = tf.concat([inputs[n].values for n in learned], 0)
         vocabulary = tft.vocabulary(
             tf.boolean_mask(values, values != ""),

@@ -82,14 +82,14 @@ def fit_generator(
 
 
 def silence_unknown(model: Generator, known: Mapping[str, np.ndarray]) -> None:
-    """Sets to zero the vectors of items, categories and item features that are not among `known`, ids by field.
+    """Sets to zero the vectors of items, categories and item features that are not among `known`, ids by meaning.
 
     The window has none of them, so nothing is learned of them: the noise that they start with would be read, in stage
     2, as if it meant something. An item that is new in stage 2 is its category and features, as in serving.
     """
-    for field, table in model.encoder.items.tables.items():
+    for meaning, table in model.encoder.items.tables.items():
         there = np.zeros((table.table.shape[0], 1), bool)
-        there[known[field]] = True
+        there[known[meaning]] = True
         table.table.assign(tf.where(there, table.table, 0.0))
 
 
@@ -114,7 +114,7 @@ def read_catalogue(
 ) -> tuple[Catalogue, dict[str, np.ndarray], int]:
     """The distinct items of the window, with one value of each field and their frequencies as future items.
 
-    Also every id of every field that occurs, and the number of rows with a future. `item_counts` as of `fit_generator`.
+    Also every id that occurs, by meaning, and the number of rows with a future. `item_counts` as of `fit_generator`.
 
     Raises:
       TrainingDataError: no request is followed by a positive event.
@@ -126,7 +126,9 @@ def read_catalogue(
         for prefix in (FUTURE, CANDIDATE, MOVELINE):
             rows = np.stack([features[prefix + field].ravel() for field in fields], 1)
             items = np.unique(np.concatenate([items, rows]), axis=0)
-    known = {field: np.unique(items[:, i]) for i, field in enumerate(fields)}
+    known: dict[str, np.ndarray] = {}
+    for i, meaning in enumerate(map(spec.contract.meaning_of, fields)):
+        known[meaning] = np.union1d(known.get(meaning, [0]), items[:, i]).astype(np.int64)
     items = items[items[:, 0] != PAD_ID]
     # An item whose category changed appears more than once; one row is enough, and unique() put them side by side.
     items = items[np.r_[True, items[1:, 0] != items[:-1, 0]]] if len(items) else items

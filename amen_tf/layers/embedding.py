@@ -64,12 +64,16 @@ class IdEmbedding(keras.layers.Layer):
 class ItemEmbedding(keras.layers.Layer):
     """e: an item as the sum of the embeddings of its id, its category and its declared features.
 
+    Of a feature with several values the embeddings of all of them are added.
+
     Args:
       sizes: number of ids of each item field, in the contract's order, e.g. `{"item_id": 1000, "category_id": 40}`.
       dim: width d.
       std: standard deviation of the initialiser.
       seed: seed of the first table; the others count on from it.
-      unseen: field -> see `IdEmbedding`; 0 for fields that are not in it.
+      unseen: table -> see `IdEmbedding`; 0 for tables that are not in it.
+      meanings: field -> the name of its table; fields that are not in it have a table of their own. The values of one
+        feature share a table.
       id_std: standard deviation for `item_id`, where most ids are seen a few times only and keep the noise that they
         start with; None takes `std`.
       hidden: how often `item_id` is left out in training (DropoutNet, Volkovs et al. 2017): the model learns what an
@@ -85,16 +89,19 @@ class ItemEmbedding(keras.layers.Layer):
         unseen: Mapping[str, int] | None = None,
         id_std: float | None = None,
         hidden: float = 0.0,
+        meanings: Mapping[str, str] | None = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
+        self.meanings = {field: field for field in sizes} | dict(meanings or {})
         self.sizes, self.dim, self.std, self.seed, self.unseen = dict(sizes), dim, std, seed, dict(unseen or {})
         self.id_std, self.hidden = std if id_std is None else id_std, hidden
+        rows = {self.meanings[field]: size for field, size in sizes.items()}
         self.tables = {
-            field: IdEmbedding(
-                size, dim, self.id_std if field == ITEM_ID else std, seed + i, self.unseen.get(field, 0), name=field
+            name: IdEmbedding(
+                size, dim, self.id_std if name == ITEM_ID else std, seed + i, self.unseen.get(name, 0), name=name
             )
-            for i, (field, size) in enumerate(sizes.items())
+            for i, (name, size) in enumerate(rows.items())
         }
 
         # Of ones, so that an id that is there is what it is in serving, neither hidden nor scaled up.
@@ -110,11 +117,12 @@ class ItemEmbedding(keras.layers.Layer):
 
     def parts(self, ids: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The terms of the sum: field -> ids `[...]` -> field -> `[..., d]` float32."""
-        return {field: table(ids[field]) for field, table in self.tables.items()}
+        return {field: self.tables[self.meanings[field]](ids[field]) for field in self.sizes}
 
     def get_config(self):
         config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}
-        return {**super().get_config(), **config, "id_std": self.id_std, "hidden": self.hidden}
+        more = {"id_std": self.id_std, "hidden": self.hidden, "meanings": self.meanings}
+        return {**super().get_config(), **config, **more}
 
 
 class EventEmbedding(keras.layers.Layer):

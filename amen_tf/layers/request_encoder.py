@@ -30,9 +30,17 @@ class InterestEncoder(keras.layers.Layer):
         super().__init__(**kwargs)
         std, seed = spec.shape.embedding_std, spec.seed
         self.contract = spec.contract
-        unseen = {field: spec.unseen_ids(field) for field in spec.item_sizes}
+        meanings = {field: spec.contract.meaning_of(field) for field in spec.item_sizes}
         self.items = ItemEmbedding(
-            spec.item_sizes, spec.shape.dim, std, seed + 1000, unseen, spec.shape.item_std, hidden, name="items"
+            spec.item_sizes,
+            spec.shape.dim,
+            std,
+            seed + 1000,
+            {meaning: spec.unseen_ids(meaning) for meaning in meanings.values()},
+            spec.shape.item_std,
+            hidden,
+            meanings,
+            name="items",
         )
         self.events = EventEmbedding(
             self.items, length=spec.shape.moveline_length, std=std, seed=seed + 1100, name="events", **spec.event_sizes
@@ -54,35 +62,50 @@ class InterestEncoder(keras.layers.Layer):
 class SideEmbedding(keras.layers.Layer):
     """Embeds features that belong to the request (scene, user, context) or to a candidate (position, price).
 
+    Of a feature with several values the embeddings of all of them are added.
+
     Args:
-      sizes: column name -> number of ids.
+      sizes: feature -> number of ids.
       std: standard deviation of the initialiser.
       seed: seed of the first table.
+      columns: feature -> its columns; features that are not in it have one column of their name.
     """
 
-    def __init__(self, sizes: Mapping[str, int], std: float, seed: int, **kwargs):
+    def __init__(
+        self,
+        sizes: Mapping[str, int],
+        std: float,
+        seed: int,
+        columns: Mapping[str, tuple[str, ...]] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.sizes = dict(sizes)
+        self.columns = {name: (name,) for name in sizes} | {name: tuple(of) for name, of in (columns or {}).items()}
         self.tables = {
-            column: IdEmbedding(size, SIDE_DIM, std, seed + i, name=column)
-            for i, (column, size) in enumerate(sizes.items())
+            name: IdEmbedding(size, SIDE_DIM, std, seed + i, name=name) for i, (name, size) in enumerate(sizes.items())
         }
 
     @classmethod
     def of_request(cls, spec: ModelSpec, **kwargs) -> "SideEmbedding":
         """For scene, user and context features: columns `[B]`."""
-        columns = (SCENE, *spec.contract.request_fields)
-        return cls({c: spec.sizes[c] for c in columns}, spec.shape.embedding_std, spec.seed + 1200, **kwargs)
+        owned = spec.contract.owned_by("user", "context")
+        sizes = {SCENE: spec.sizes[SCENE]} | {f.name: spec.sizes[f.name] for f in owned}
+        columns = {f.name: f.fields for f in owned}
+        return cls(sizes, spec.shape.embedding_std, spec.seed + 1200, columns, **kwargs)
 
     @classmethod
     def of_candidate(cls, spec: ModelSpec, **kwargs) -> "SideEmbedding":
         """For declared candidate features: columns `[B, N]`."""
-        names = [f.name for f in spec.contract.owned_by("candidate")]
-        sizes = {CANDIDATE + n: spec.sizes[n] for n in names}
-        return cls(sizes, spec.shape.embedding_std, spec.seed + 1300, **kwargs)
+        owned = spec.contract.owned_by("candidate")
+        sizes = {CANDIDATE + f.name: spec.sizes[f.name] for f in owned}
+        columns = {CANDIDATE + f.name: tuple(CANDIDATE + field for field in f.fields) for f in owned}
+        return cls(sizes, spec.shape.embedding_std, spec.seed + 1300, columns, **kwargs)
 
     def call(self, features, like):
-        """Columns `[...]` -> `[..., 8 * columns]` float32; `like` `[..., any]` gives the shape when there are none."""
+        """Columns `[...]` -> `[..., 8 * features]` float32; `like` `[..., any]` gives the shape when there are none."""
         if not self.tables:
             return like[..., :0]
-        return tf.concat([table(features[column]) for column, table in self.tables.items()], -1)
+        return tf.concat(
+            [tf.add_n([table(features[c]) for c in self.columns[name]]) for name, table in self.tables.items()], -1
+        )

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from amen_tf.features import VALUE_SEPARATOR
 from pipeline.event_log.errors import EventLogError
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -32,8 +33,10 @@ def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def refuse_nested(values: pa.Array, source: str, file: str) -> None:
-    """Stops at column types that hold no single value per row."""
+def refuse_nested(values: pa.Array, source: str, file: str, several: bool = False) -> None:
+    """Stops at column types that hold no single value per row, or, where there may be several, no list of values."""
+    if several and pa.types.is_list(values.type) and not pa.types.is_nested(values.type.value_type):
+        return
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         raise EventLogError(
@@ -53,6 +56,8 @@ def text(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
       broken: bool `[n]`.
     """
     values = _plain(values)
+    if pa.types.is_list(values.type):
+        values, _ = _joined(values, pc.is_valid(pc.list_flatten(values)))
     broken = np.zeros(len(values), bool)
     if pa.types.is_floating(values.type) or pa.types.is_decimal(values.type):
         numbers = pc.cast(values, pa.float64()).to_numpy(zero_copy_only=False)
@@ -64,6 +69,27 @@ def text(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
     if pa.types.is_null(values.type):
         return pa.array([""] * len(values), pa.string()), broken
     return pc.fill_null(pc.cast(values, pa.string()), ""), broken
+
+
+def several_texts(values: pa.Array, most: int) -> tuple[pa.Array, np.ndarray]:
+    """A multi-valued feature: string `[n]` with separators, without empty values; bool `[n]`, more values than `most`.
+
+    Args:
+      values: string `[n]`, as `text` makes it.
+      most: values a row may have.
+    """
+    lists = pc.split_pattern(values, VALUE_SEPARATOR)
+    joined, counts = _joined(lists, pc.not_equal(pc.utf8_trim_whitespace(pc.list_flatten(lists)), ""))
+    return joined, counts > most
+
+
+def _joined(lists: pa.Array, kept: pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Lists as texts with separators, of their values `kept` (bool, by value): string `[n]`, values in each `[n]`."""
+    flat = pc.utf8_trim_whitespace(pc.cast(pc.list_flatten(lists).filter(kept), pa.string()))
+    parents = pc.list_parent_indices(lists).filter(kept).to_numpy()
+    counts = np.bincount(parents, minlength=len(lists))
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+    return pc.binary_join(pa.ListArray.from_arrays(offsets, flat), VALUE_SEPARATOR), counts
 
 
 def number(values: pa.Array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,6 +33,7 @@ NOT_AN_ID = "fraction or inexact number where an id or category belongs"
 NOT_A_NUMBER = "numeric feature is not a finite number"
 WRONG_FIELDS = "wrong number of fields"
 NOT_AN_EXAMPLE = "not a tf.Example"
+TOO_MANY_VALUES = "more than {values} values, as many as the feature is declared with"
 SEVERAL_VALUES = "several values where one belongs"
 NOT_UTF8 = "text that is not UTF-8"
 
@@ -66,8 +67,8 @@ def apply(
     faults: list[Fault] = []
     texts = (features.USER_ID, features.SCENE, features.BEHAVIOR, features.ITEM_ID)
     optional_texts = (features.CATEGORY_ID, features.REQUEST_ID)
-    categorical = tuple(f.name for f in data.features if f.kind == "categorical")
-    for name in (*texts, *optional_texts, *categorical):
+    declared = tuple(f.name for f in data.features if f.kind != "numeric")
+    for name in (*texts, *optional_texts, *declared):
         if name not in raw:
             made[name] = pa.array([""] * length, pa.string())
             continue
@@ -94,6 +95,9 @@ def apply(
         if feature.kind == "numeric":
             made[feature.name], broken = columns.numeric_feature(raw[feature.name])
             faults.append(Fault(feature.name, NOT_A_NUMBER, broken))
+        elif feature.kind == "multi_valued":
+            made[feature.name], broken = columns.several_texts(made[feature.name], feature.values)
+            faults.append(Fault(feature.name, TOO_MANY_VALUES.format(values=feature.values), broken))
     return made, faults
 
 

@@ -58,7 +58,9 @@ class MovelineRules:
                 f"(train_end={split.train_end}, eval_end={split.eval_end}). Resolve them against the log first."
             )
         stage1 = () if split.stage1_end is None else (split.stage1_end,)
-        features = tuple(FeatureSettings(name=f.name, owner=f.owner, kind=f.kind) for f in settings.data.features)
+        features = tuple(
+            FeatureSettings(name=f.name, owner=f.owner, kind=f.kind, values=f.values) for f in settings.data.features
+        )
         data = settings.data.model_copy(update={"log": "input", "simulate": None, "features": features})
         return cls(
             contract=FeatureContract.from_settings(settings.model_copy(update={"data": data})),

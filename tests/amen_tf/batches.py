@@ -35,6 +35,8 @@ DECLARED = (
     Feature("position", "candidate", "categorical"),
     Feature("price", "candidate", "numeric"),
     Feature("device", "context", "categorical"),
+    Feature("tags", "item", "multi_valued", values=2),
+    Feature("likes", "user", "multi_valued", values=3),
 )
 SIZES = {
     "item_id": 50,
@@ -45,6 +47,8 @@ SIZES = {
     "position": 6,
     "price": 17,
     "device": 4,
+    "tags": 6,
+    "likes": 5,
 }
 
 
@@ -63,10 +67,12 @@ def batch(spec: ModelSpec, rows: int = 6, candidates: int = 4, seed: int = 0) ->
     lengths = rng.integers(0, length + 1, rows)
     lengths[:2] = 0, length
     real = np.arange(length)[None, :] >= length - lengths[:, None]
-    sizes = {**spec.sizes, AGE: AGE_BUCKETS + 1}
+    # Of a feature with several values only the first is always there.
+    optional = {field: place > 0 for feature in contract.declared for place, field in enumerate(feature.fields)}
 
     def ids(field, *shape):
-        return rng.integers(1, sizes[field], shape)
+        size = AGE_BUCKETS + 1 if field == AGE else spec.size_of(field)
+        return rng.integers(0 if optional.get(field) else 1, size, shape)
 
     features = {MOVELINE + f: ids(f, rows, length) * real for f in contract.moveline_fields}
     counts = rng.integers(1, candidates + 1, rows)
@@ -91,7 +97,7 @@ def catalogue(spec: ModelSpec, seed: int = 0) -> Catalogue:
     """Every item id once, with random other fields and frequencies."""
     rng = np.random.default_rng(seed)
     count = spec.sizes["item_id"] - 1
-    fields = {f: rng.integers(1, spec.sizes[f], count).astype(np.int64) for f in spec.contract.item_fields}
+    fields = {f: rng.integers(1, spec.size_of(f), count).astype(np.int64) for f in spec.contract.item_fields}
     fields["item_id"] = np.arange(1, count + 1, dtype=np.int64)
     return Catalogue(fields, rng.dirichlet(np.ones(count + 1)).astype(np.float32))
 

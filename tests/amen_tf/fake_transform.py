@@ -45,15 +45,27 @@ class FakeTransform(tf.Module):
             return tf.scatter_nd(column.indices[:, :1], column.values, count[tf.newaxis])
 
         for column in contract.candidate_columns:
-            outputs[column.name] = tf.sparse.map_values(self._ids, raw[column.name], column)
+            outputs |= self._fields(raw[column.name], column)
         for column in contract.request_columns[1:]:
-            outputs[column.name] = single(tf.sparse.map_values(self._ids, raw[column.name], column))
+            outputs |= {name: single(ids) for name, ids in self._fields(raw[column.name], column).items()}
         for column in contract.moveline_columns[:-1]:
-            outputs[column.name] = newest(self._ids(raw[column.name].values, column))
+            outputs |= {name: newest(ids.values) for name, ids in self._fields(raw[column.name], column).items()}
         hours = (single(raw[TIMESTAMP])[:, tf.newaxis] - newest(raw[MOVELINE + TIMESTAMP].values)) // 3600
         age = 1 + tf.clip_by_value(hours, 0, AGE_BUCKETS - 1)
         outputs[MOVELINE + AGE] = tf.where(outputs[MOVELINE + BEHAVIOR] > 0, age, 0)
         return {**outputs, LABEL: raw[LABEL]}
+
+    def _fields(self, texts, column):
+        """A raw column as ids by the name of the field, or of the fields of a multi-valued feature."""
+        feature = next((f for f in self._spec.contract.declared if f.name == column.meaning), None)
+        if feature is None or feature.kind != "multi_valued":
+            return {column.name: tf.sparse.map_values(self._ids, texts, column)}
+        parts = tf.strings.split(texts.values, "|").to_tensor("", shape=(None, feature.values))
+        names = (column.name.removesuffix(feature.name) + field for field in feature.fields)
+        return {
+            name: tf.SparseTensor(texts.indices, self._ids(parts[:, place], column), texts.dense_shape)
+            for place, name in enumerate(names)
+        }
 
     def _ids(self, values, column):
         size = self._spec.sizes[column.meaning]

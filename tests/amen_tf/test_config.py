@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from amen_tf.config import PRESETS, ModelSettings, Settings, SettingsError, SplitSettings
+from amen_tf.features import FeatureContract
 
 
 def parse(overrides=(), **content):
@@ -279,3 +280,18 @@ def test_hash_buckets_name_categorical_columns():
         Settings.parse({**content, "transform": {"hash_buckets": {"price": 10}}}, "test")
     with pytest.raises(SettingsError, match="hash_buckets"):
         Settings.parse({**content, "transform": {"hash_buckets": {"item_id": 1}}}, "test")
+
+
+def test_multi_valued_features_leave_no_name_to_others():
+    tags = {"name": "tags", "owner": "item", "kind": "multi_valued", "values": 3}
+    contract = FeatureContract.from_settings(Settings.parse({"data": {"log": "x", "features": [tags]}}, "test"))
+    assert contract.item_fields == ("item_id", "category_id", "tags_1", "tags_2", "tags_3")
+    assert "tags" in contract.categorical_meanings and contract.meaning_of("tags_2") == "tags"
+    assert [c.name for c in contract.candidate_columns] == [
+        "candidate_item_id",
+        "candidate_category_id",
+        "candidate_tags",
+    ]
+    other = {"name": "tags_3", "owner": "user", "kind": "categorical"}
+    with pytest.raises(SettingsError, match="values of a multi-valued feature: tags_3"):
+        Settings.parse({"data": {"log": "x", "features": [tags, other]}}, "test")

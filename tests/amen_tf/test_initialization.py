@@ -77,11 +77,11 @@ def test_generator_takes_the_whole_encoder_of_the_base(spec, features, base):
     before = values(generator)
     report = copy_by_name(values(base), generator, ("encoder",))
     encoder = {name for name in before if name.startswith("encoder/")}
-    # Three item tables; scene, behaviour, age and position of the events.
-    assert set(report.copied) == encoder and len(encoder) == 7
+    # Four item tables, one of them for both tags; scene, behaviour, age and position of the events.
+    assert set(report.copied) == encoder and len(encoder) == 8
     assert set(report.absent) == set(before) - encoder
     assert report.other_shape == report.extended == ()
-    assert str(report) == f"7 weights copied, 0 extended by zeros, {len(before) - 7} left as initialised"
+    assert str(report) == f"8 weights copied, 0 extended by zeros, {len(before) - 8} left as initialised"
     for name, value in values(generator).items():
         np.testing.assert_array_equal(value, values(base)[name] if name in encoder else before[name])
     # The two now see every event alike.

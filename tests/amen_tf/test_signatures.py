@@ -33,7 +33,13 @@ def request(rng, events, candidates):
     def words(prefix, count):
         return [f"{prefix}{number}" for number in rng.integers(0, 40, count)]
 
+    def lists(prefix, count):
+        # None, one, two, or one more than is read.
+        return ["|".join(words(prefix, number)) for number in rng.integers(0, 4, count)]
+
     columns = {"timestamp": NOW, "scene": words("scene", 1)[0], "device": words("device", 1)[0]}
+    columns |= {"likes": lists("likes", 1)[0], "moveline_tags": lists("tags", events)}
+    columns["candidate_tags"] = lists("tags", candidates)
     columns |= {f"moveline_{f}": words(f, events) for f in ("item_id", "category_id", "brand", "scene", "behavior")}
     columns["moveline_timestamp"] = sorted((NOW - rng.integers(1, 200_000, events)).tolist())
     columns |= {f"candidate_{f}": words(f, candidates) for f in ("item_id", "category_id", "brand", "position")}

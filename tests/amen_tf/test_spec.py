@@ -16,7 +16,7 @@ def test_spec_round_trips_through_its_file(spec, tmp_path):
 
 
 def test_sizes_of_items_and_events(spec):
-    assert spec.item_sizes == {"item_id": 50, "category_id": 9, "brand": 7}
+    assert spec.item_sizes == {"item_id": 50, "category_id": 9, "brand": 7, "tags_1": 6, "tags_2": 6}
     # Ages are buckets 1 to AGE_BUCKETS, and 0 where there is no event.
     assert spec.event_sizes == {"scenes": 5, "behaviors": 6, "ages": AGE_BUCKETS + 1}
 

@@ -5,6 +5,7 @@ Raw requests go in as serialized tf.Examples and leave through the saved graph, 
 
 import dataclasses
 import math
+import re
 
 import apache_beam as beam
 import numpy as np
@@ -34,6 +35,8 @@ CONTRACT = FeatureContract(
         Feature("cost", "item", "numeric", buckets=4),
         Feature("segment", "user", "categorical"),
         Feature("unknown", "context", "numeric", buckets=3),
+        Feature("tags", "item", "multi_valued", values=2),
+        Feature("likes", "user", "multi_valued", values=3),
     ),
 )
 KINDS = {column.name: column.kind for column in CONTRACT.raw_columns}
@@ -55,7 +58,8 @@ def request(candidates, *, user="u", scene="feed", moveline=(), future=(), now=N
         "moveline_scene": ("feed", moveline),
         "moveline_behavior": ("click", moveline),
         **{f"{p}_{f}": (fill, rows) for p, rows in (("moveline", moveline), ("candidate", candidates),
-           ("future", future)) for f, fill in (("category_id", ""), ("brand", ""), ("cost", math.nan))},
+           ("future", future)) for f, fill in (("category_id", ""), ("brand", ""), ("tags", ""),
+           ("cost", math.nan))},
     }  # fmt: skip
     columns |= {name: [value] * len(rows) for name, (value, rows) in filler.items()}
     return columns | other
@@ -65,6 +69,7 @@ def request(candidates, *, user="u", scene="feed", moveline=(), future=(), now=N
 TRAINING = [
     request(["a", "b", "c", "d"], moveline=[("a", 9), ("b", 5)], future=["c"], segment=["gold"],
             # Costs of movelines repeat and must not move the boundaries, which candidates alone decide.
+            candidate_tags=["jazz|live", "jazz", "", "rock|jazz"], likes=["live|jazz|live"],
             candidate_cost=[1.0, 2.0, 3.0, 4.0], moveline_cost=[500.0, 500.0], candidate_brand=["x", "x", "y", ""]),
     request(["a", "b", "c", "d"], moveline=[("a", 9)], future=["b", "a"], segment=["gold"],
             candidate_cost=[5.0, 6.0, 7.0, 8.0], scene="search"),
@@ -250,6 +255,25 @@ def test_the_raw_columns_and_nothing_else_decide(transform):
             np.testing.assert_array_equal(values[0], together[name][number], err_msg=name)
 
 
+def test_several_values_are_columns_of_one_vocabulary(analysed, transform):
+    assert analysed.vocabulary_by_name("tags") == [b"jazz", b"rock", b"live"]
+    assert analysed.vocabulary_by_name("likes") == [b"live", b"jazz"]
+    jazz, rock, live = range(FIRST_WORD, FIRST_WORD + 3)
+    made = transform(
+        # What comes behind the second value is left out; blanks around values and an unknown one do no harm.
+        request(["a", "b", "c", "d"], moveline=[("a", 9)], future=["b"], moveline_tags=["rock"],
+                future_tags=["live|jazz"], likes=["jazz"],
+                candidate_tags=["rock|live|jazz", " live | jazz", "", "new"]),
+        request(["a"]),
+    )  # fmt: skip
+    assert made["candidate_tags_1"][0][:3] == [rock, live, 0] and made["candidate_tags_1"][0][3] in (1, 2)
+    assert made["candidate_tags_2"][0] == [live, jazz, 0, 0]
+    assert made["moveline_tags_1"][0].tolist() == [0, 0, rock] and not made["moveline_tags_2"].any()
+    assert made["future_tags_1"][0, 0] == live and made["future_tags_2"][0, 0] == jazz
+    assert [made[f"likes_{place}"].tolist() for place in (1, 2, 3)] == [[FIRST_WORD + 1, 0], [0, 0], [0, 0]]
+    assert not any(name.endswith(("_tags", "likes")) for name in made)
+
+
 def spec_of(analysed, **settings):
     shape = ModelSettings(moveline_length=LENGTH, flow_length=FLOW)
     return model_spec(analysed, CONTRACT, TransformSettings(oov_buckets=OOV, **settings), shape, 1)
@@ -286,7 +310,7 @@ def test_hashed_columns_have_buckets_and_no_vocabulary(tmp_path):
     assert (spec.unseen_ids("item_id"), spec.unseen_ids("segment")) == (0, OOV)
     assert item_words(analysed, spec) == []
     vocabularies = {path.name for path in (tmp_path / "transform_fn" / "assets").iterdir()}
-    assert vocabularies == {"category_id", "scene", "behavior", "segment", "item_counts"}
+    assert vocabularies == {"category_id", "scene", "behavior", "segment", "tags", "likes", "item_counts"}
 
     made = transformer(analysed)(
         request([*"abcde", "", *(f"new{n}" for n in range(1000))], moveline=[("a", 1)], future=["b"])
@@ -304,7 +328,7 @@ def test_every_id_lies_below_the_size_that_the_models_use(analysed, transform):
     assert sizes["item_id"] == FIRST_WORD + 5
     assert sizes["cost"] == 5
     made = transform(*TRAINING)
-    for column in CONTRACT.raw_columns:
-        if column.meaning in sizes:
-            values = np.concatenate([np.ravel(row) for row in made[column.name]])
-            assert values.max(initial=0) < sizes[column.meaning], column.name
+    for name, rows in made.items():
+        field = re.sub("^(moveline|candidate|future|diff_clicked|diff_unclicked)_", "", name)
+        if (meaning := CONTRACT.meaning_of(field)) in sizes:
+            assert np.concatenate([np.ravel(row) for row in rows]).max(initial=0) < sizes[meaning], name

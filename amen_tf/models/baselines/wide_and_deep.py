@@ -23,11 +23,12 @@ class WideAndDeep(CandidateRanker):
 
     def __init__(self, spec: ModelSpec, **kwargs):
         super().__init__(spec, **kwargs)
+        meanings = dict.fromkeys(map(spec.contract.meaning_of, spec.contract.candidate_fields))
         self.wide = {
-            field: IdEmbedding(
-                spec.sizes[field], 1, 0.01, spec.seed + 2200 + i, spec.unseen_ids(field), name=f"wide_{field}"
+            meaning: IdEmbedding(
+                spec.sizes[meaning], 1, 0.01, spec.seed + 2200 + i, spec.unseen_ids(meaning), name=f"wide_{meaning}"
             )
-            for i, field in enumerate(spec.contract.candidate_fields)
+            for i, meaning in enumerate(meanings)
         }
         self.crossed = keras.layers.Dense(1, kernel_initializer="zeros", name="crossed", dtype=tf.float32)
 
@@ -40,6 +41,10 @@ class WideAndDeep(CandidateRanker):
         """features (see `amen_tf.features`) -> logits `[B, N]` float32."""
         encoded = self.encode(features, training)
         deep = self.merged(*self.merge_inputs(features, encoded), training)
-        linear = [tf.cast(table(features[CANDIDATE + field])[..., 0], tf.float32) for field, table in self.wide.items()]
+        contract = self.spec.contract
+        linear = [
+            tf.cast(self.wide[contract.meaning_of(field)](features[CANDIDATE + field])[..., 0], tf.float32)
+            for field in contract.candidate_fields
+        ]
         crossed = self.crossed(self.match(encoded.candidates, encoded.moveline))[..., 0]
         return deep + tf.add_n(linear) + crossed

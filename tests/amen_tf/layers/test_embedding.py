@@ -132,3 +132,13 @@ def test_event_and_item_share_one_table(events_layer):
 def test_concat_fields_joins_along_the_axis():
     joined = concat_fields([{"a": ids([1], [2])}, {"a": ids([3, 4], [5, 6])}], 1)
     assert joined["a"].numpy().tolist() == [[1, 3, 4], [2, 5, 6]]
+
+
+def test_values_of_one_feature_share_a_table_and_are_added():
+    layer = ItemEmbedding(
+        {"item_id": 9, "tags_1": 5, "tags_2": 5}, D, 0.3, 1, meanings={"tags_1": "tags", "tags_2": "tags"}
+    )
+    both = layer({"item_id": ids([0, 0, 0]), "tags_1": ids([3, 4, 3]), "tags_2": ids([4, 3, 0])}).numpy()[0]
+    table = layer.tables["tags"].table.numpy()
+    assert set(layer.tables) == {"item_id", "tags"}
+    np.testing.assert_allclose(both, [table[3] + table[4], table[3] + table[4], table[3]], rtol=1e-6)

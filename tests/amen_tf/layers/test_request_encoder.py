@@ -26,8 +26,9 @@ def test_with_prefix_keys_by_field():
 
 def test_encoder_reads_moveline_and_candidates(spec, features):
     encoder = InterestEncoder(spec)
-    assert list(encoder.moveline(features)) == ["item_id", "category_id", "brand", "scene", "behavior", "age"]
-    assert list(encoder.candidates(features)) == ["item_id", "category_id", "brand"]
+    item = ["item_id", "category_id", "brand", "tags_1", "tags_2"]
+    assert list(encoder.moveline(features)) == [*item, "scene", "behavior", "age"]
+    assert list(encoder.candidates(features)) == item
     np.testing.assert_array_equal(encoder.moveline(features)["age"], features["moveline_age"])
     np.testing.assert_array_equal(encoder.candidates(features)["brand"], features["candidate_brand"])
     assert encoder(features).shape == (6, 7, 8)
@@ -43,9 +44,14 @@ def test_unseen_ids_start_at_zero_for_items(spec, features):
 def test_side_of_request_is_scene_then_declared(spec, features):
     layer = SideEmbedding.of_request(spec)
     vectors = layer(features, tf.zeros((6, 1)))
-    assert list(layer.sizes) == ["scene", "device"] and vectors.shape == (6, 2 * SIDE_DIM)
-    np.testing.assert_array_equal(vectors[:, :SIDE_DIM], tf.gather(layer.tables["scene"].table, features["scene"]))
-    np.testing.assert_array_equal(vectors[:, SIDE_DIM:], tf.gather(layer.tables["device"].table, features["device"]))
+    assert list(layer.sizes) == ["scene", "device", "likes"] and vectors.shape == (6, 3 * SIDE_DIM)
+    scene, device, likes = tf.split(vectors, 3, -1)
+    np.testing.assert_array_equal(scene, tf.gather(layer.tables["scene"].table, features["scene"]))
+    np.testing.assert_array_equal(device, tf.gather(layer.tables["device"].table, features["device"]))
+    # Up to three values, one table; what is not there adds nothing.
+    table = layer.tables["likes"].table.numpy() * (np.arange(5) > 0)[:, np.newaxis]
+    expected = sum(table[features[f"likes_{place}"].numpy()] for place in (1, 2, 3))
+    np.testing.assert_allclose(likes, expected, rtol=1e-6)
 
 
 def test_side_of_candidate_is_what_was_shown(spec, features):

@@ -43,8 +43,8 @@ def test_merge_reads_target_interest_their_product_matches_and_sides(base, featu
     per_candidate, per_request = shared_parts(base, features)
     close(candidate, tf.concat(per_candidate, -1))
     close(request, tf.concat(per_request, -1))
-    # Two candidate features, position and price; scene and one context feature.
-    assert candidate.shape[-1] == 3 * D + MATCH + 2 * SIDE + MATCHED and request.shape[-1] == 2 * SIDE
+    # Two candidate features, position and price; scene, one context feature and one of the user.
+    assert candidate.shape[-1] == 3 * D + MATCH + 2 * SIDE + MATCHED and request.shape[-1] == 3 * SIDE
 
 
 def test_ctr_model_reads_aligned_flow_diversity_and_velocity_behind_the_bases_inputs(ctr, features):

@@ -52,7 +52,7 @@ def test_wide_part_adds_a_weight_per_id_and_the_crossed_features(wide_and_deep, 
     wide = np.zeros_like(logits)
     for field in wide_and_deep.spec.contract.candidate_fields:
         ids = features[f"candidate_{field}"].numpy()
-        wide += before[f"wide/{field}/table"][ids, 0] * (ids != 0)
+        wide += before[f"wide/{field.rstrip('_12')}/table"][ids, 0] * (ids != 0)
     encoded = wide_and_deep.encode(features)
     match = wide_and_deep.match(encoded.candidates, encoded.moveline).numpy()
     wide += (match @ before["crossed/kernel"])[..., 0] + before["crossed/bias"]

@@ -208,3 +208,41 @@ def test_many_unsorted_files_keep_their_own_numbers(write, settings):
     second = write("b.csv", f"u,{T},,visit,i,,,", GOOD[0])
     found = [(row["file"], row["row"]) for path in (second, first) for row in read(path, settings())[1]]
     assert found == [(second, 1), (first, 2)]
+
+
+TAGS = [{"name": "tags", "owner": "item", "kind": "multi_valued", "values": 3}]
+
+
+@pytest.mark.parametrize(
+    ("given", "read_as"),
+    [
+        ("", ""),
+        ("jazz", "jazz"),
+        ("jazz|live|jazz", "jazz|live|jazz"),
+        (" jazz | live ", "jazz|live"),
+        ("|jazz||", "jazz"),
+    ],
+)
+def test_several_values_in_one_text(given, read_as, write, settings):
+    header = "user_id,timestamp,scene,behavior,item_id,tags"
+    table, bad = read(write("a.csv", f"u,{T},s,visit,i,{given}", header=header), settings(features=TAGS))
+    assert table.column("tags").to_pylist() == [read_as] and not bad
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.int64()])
+def test_lists_of_values_in_parquet(kind, tmp_path, settings):
+    lists = pa.array([[1, 2], None, [], [3, None]], pa.list_(pa.int64())).cast(pa.list_(kind))
+    rows = {"user_id": ["u"] * 4, "timestamp": [T] * 4, "scene": ["s"] * 4, "behavior": ["visit"] * 4}
+    pq.write_table(pa.table({**rows, "item_id": ["i"] * 4, "tags": lists}), tmp_path / "a.parquet")
+    for batch_rows in (4, 1, 3):
+        table, bad = read(str(tmp_path / "a.parquet"), settings(features=TAGS), batch_rows=batch_rows)
+        assert table.column("tags").to_pylist() == ["1|2", "", "", "3"] and not bad
+
+
+def test_more_values_than_declared_are_a_bad_row(write, settings):
+    header = "user_id,timestamp,scene,behavior,item_id,tags"
+    rows = [f"u,{T},s,visit,i,{tags}" for tags in ("a|b|c", "a|b|c|d", "a|b||c|")]
+    table, (bad,) = read(write("a.csv", *rows, header=header), settings(features=TAGS))
+    assert table.column("tags").to_pylist() == ["a|b|c", "a|b|c"]
+    assert (bad["row"], bad["column"]) == (2, "tags")
+    assert bad["reason"] == "more than 3 values, as many as the feature is declared with"

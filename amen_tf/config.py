@@ -39,7 +39,8 @@ class FeatureSettings(Section):
     `owner` says what the value belongs to: the `user`, the `item` (part of every item embedding, in the moveline
     too), the `candidate` (as shown in this request: position, price) or the `context` (the request as a whole).
     Numeric columns are cut into `buckets` quantile buckets, so their scale does not matter. Multi-valued columns hold
-    up to `values` categories in one text, "jazz|live|vinyl", in any order.
+    up to `values` categories in one text, "jazz|live|vinyl", in any order. With `source: table` the values of a user
+    or an item are looked up in `data.user_table` or `data.item_table`, else they stand in every row of the log.
     """
 
     name: str = pydantic.Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")
@@ -47,6 +48,7 @@ class FeatureSettings(Section):
     kind: Literal["categorical", "numeric", "multi_valued"]
     buckets: int = pydantic.Field(16, ge=2, le=1000)
     values: int = pydantic.Field(8, ge=1, le=100)
+    source: Literal["log", "table"] = "log"
 
 
 class SimulateSettings(Section):
@@ -68,6 +70,8 @@ class DataSettings(Section):
 
     log: str | None = None
     simulate: SimulateSettings | None = None
+    item_table: str | None = None
+    user_table: str | None = None
     format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
     time_unit: Literal["seconds", "milliseconds"] = "seconds"
     columns: dict[str, str] = {}
@@ -95,6 +99,15 @@ class DataSettings(Section):
         clash = sorted(reserved.intersection(names))
         if clash:
             raise ValueError(f"features named as columns that the event log already has: {', '.join(clash)}")
+        for owner, table in (("item", self.item_table), ("user", self.user_table)):
+            if self.table_features(owner) and table is None:
+                raise ValueError(
+                    f"features with source: table and owner: {owner} need data.{owner}_table: "
+                    f"{', '.join(f.name for f in self.table_features(owner))}"
+                )
+        elsewhere = [f.name for f in self.features if f.source == "table" and f.owner not in ("item", "user")]
+        if elsewhere:
+            raise ValueError(f"only features of items and users can have source: table, not {', '.join(elsewhere)}")
         several = {
             f"{f.name}_{place + 1}" for f in self.features if f.kind == "multi_valued" for place in range(f.values)
         }
@@ -109,6 +122,15 @@ class DataSettings(Section):
                 f"{', '.join(sorted(DERIVED))}; mask and weight for items and candidates; age for items)"
             )
         return self
+
+    @property
+    def log_features(self) -> tuple[FeatureSettings, ...]:
+        """The declared features whose values stand in the log."""
+        return tuple(f for f in self.features if f.source == "log")
+
+    def table_features(self, owner: str) -> tuple[FeatureSettings, ...]:
+        """The declared features of `item` or `user` whose values stand in its table."""
+        return tuple(f for f in self.features if f.source == "table" and f.owner == owner)
 
     def stops_at(self, bad_rows: int, rows: int) -> bool:
         """Whether so many rows of a log that break its rules stop the run."""
@@ -394,11 +416,10 @@ class Settings(Section):
         except (yaml.YAMLError, UnicodeDecodeError) as e:
             raise SettingsError(f"{path} is not YAML: {e}") from e
         settings = cls.parse(content, source=str(path), overrides=overrides)
-        if settings.data.log is None or "://" in settings.data.log:
-            return settings
         # Relative to the file, so that a folder of settings and data can be moved and run from anywhere.
-        log = str((path.parent / settings.data.log).resolve())
-        return settings.model_copy(update={"data": settings.data.model_copy(update={"log": log})})
+        given = {name: getattr(settings.data, name) for name in ("log", "item_table", "user_table")}
+        places = {n: str((path.parent / p).resolve()) for n, p in given.items() if p is not None and "://" not in p}
+        return settings.model_copy(update={"data": settings.data.model_copy(update=places)})
 
     @classmethod
     def from_preset(cls, name: str, overrides: tuple[str, ...] = ()) -> "Settings":

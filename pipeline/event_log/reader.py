@@ -100,7 +100,7 @@ def _to_batch(
 ) -> Batch:
     rows = part.rows
     raw = {name: rows.column(rows.schema.get_field_index(source)) for name, source in found.items()}
-    several = {f.name for f in data.features if f.kind == "multi_valued"}
+    several = {f.name for f in data.log_features if f.kind == "multi_valued"}
     for name, values in raw.items():
         columns.refuse_nested(values, found[name], path, name in several)
     made, faults = rules.apply(raw, rows.num_rows, data, path, judge_unit)

@@ -67,7 +67,7 @@ def apply(
     faults: list[Fault] = []
     texts = (features.USER_ID, features.SCENE, features.BEHAVIOR, features.ITEM_ID)
     optional_texts = (features.CATEGORY_ID, features.REQUEST_ID)
-    declared = tuple(f.name for f in data.features if f.kind != "numeric")
+    declared = tuple(f.name for f in data.log_features if f.kind != "numeric")
     for name in (*texts, *optional_texts, *declared):
         if name not in raw:
             made[name] = pa.array([""] * length, pa.string())
@@ -91,7 +91,7 @@ def apply(
         Fault(features.ITEM_ID, NO_ITEM, impression & empty[features.ITEM_ID]),
         *label_faults,
     ]
-    for feature in data.features:
+    for feature in data.log_features:
         if feature.kind == "numeric":
             made[feature.name], broken = columns.numeric_feature(raw[feature.name])
             faults.append(Fault(feature.name, NOT_A_NUMBER, broken))

@@ -34,9 +34,9 @@ def canonical_schema(data: DataSettings) -> pa.Schema:
 
     Returns:
       `user_id` string, `timestamp` int64 (unix seconds), `scene` string, `behavior` string, `item_id` string,
-      `category_id` string, `label` int8 (-1 = none), `request_id` string, then the declared features in the order
-      of declaration: categorical as string ("" = missing), numeric as float32 (NaN = missing), multi-valued as one
-      string with separators.
+      `category_id` string, `label` int8 (-1 = none), `request_id` string, then the declared features of the log in
+      the order of declaration: categorical as string ("" = missing), numeric as float32 (NaN = missing), multi-valued
+      as one string with separators.
     """
     text = pa.string()
     fields = [
@@ -48,7 +48,7 @@ def canonical_schema(data: DataSettings) -> pa.Schema:
         (features.CATEGORY_ID, text),
         (features.LABEL, pa.int8()),
         (features.REQUEST_ID, text),
-        *((f.name, pa.float32() if f.kind == "numeric" else text) for f in data.features),
+        *((f.name, pa.float32() if f.kind == "numeric" else text) for f in data.log_features),
     ]
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 

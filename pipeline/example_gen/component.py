@@ -12,6 +12,7 @@ from tfx.dsl.components.base import executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
 
+from pipeline.event_log import side_tables
 from pipeline.event_log.files import list_files
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.inputs import log_of, pack, rules_of, split_log
@@ -40,8 +41,9 @@ class MovelineDriver(driver.FileBasedDriver):
           EventLogError: there is no such log.
         """
         resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
-        files = list_files(log_of(resolved), rules_of(resolved).data.format)
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint(files)
+        data = rules_of(resolved).data
+        tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint([*list_files(log_of(resolved), data.format), *tables])
         return resolved
 
 

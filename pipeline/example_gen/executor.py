@@ -19,6 +19,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
+from pipeline.event_log import side_tables
 from pipeline.event_log.files import list_files
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
@@ -49,6 +50,9 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         rules = rules_of(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         files = list_files(log_of(exec_properties), rules.data.format)
+        if rules.data.item_table:
+            # Every worker reads it; what is wrong with it is better said once, and before the log is read.
+            side_tables.read(side_tables.ITEM, rules.data)
 
         # Beside the splits, not in them: readers take whatever lies in a split's folder.
         temporary = f"{artifact.uri}/_unfinished"
@@ -84,12 +88,21 @@ def _add_steps(pipeline: beam.Pipeline, files: list[str], rules: MovelineRules, 
         | "SpreadFiles" >> beam.Reshuffle()
         | "ReadFile" >> beam.ParDo(read_file).with_outputs(steps.FACTS, main=steps.ROWS)
     )
-    facts = read[steps.FACTS] | "MergeFacts" >> beam.CombineGlobally(steps.merge_facts)
+    known, rows = [read[steps.FACTS]], [read[steps.ROWS]]
+    if data.user_table:
+        users = (
+            pipeline
+            | "UserFiles" >> beam.Create(side_tables.files_of(side_tables.USER, data))
+            | "SpreadUserFiles" >> beam.Reshuffle()
+            | "ReadUsers" >> beam.ParDo(steps.ReadUsers(rules, count)).with_outputs(steps.FACTS, main=steps.USERS)
+        )
+        known, rows = [*known, users[steps.FACTS]], [*rows, users[steps.USERS]]
+    facts = known | "Facts" >> beam.Flatten() | "MergeFacts" >> beam.CombineGlobally(steps.merge_facts)
     # An empty piece for every shard: a shard without users still writes its files, so that names always count up.
     nothing = shuffle.to_bytes(canonical_schema(data).empty_table())
-    shards = pipeline | "Shards" >> beam.Create([(shard, nothing) for shard in range(count)])
+    shards = pipeline | "Shards" >> beam.Create([(shard, (steps.ROWS, nothing)) for shard in range(count)])
     counts = (
-        (read[steps.ROWS], shards)
+        (*rows, shards)
         | "Rows" >> beam.Flatten()
         | "ByShard" >> beam.GroupByKey()
         | "WriteShard" >> beam.ParDo(write_shard, facts=beam.pvalue.AsSingleton(facts))

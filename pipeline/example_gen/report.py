@@ -19,7 +19,8 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
       `rows`: read = quarantined + above_user_limit + duplicates + used, and used = impressions + other_events.
       `requests`: total, above_limit (cut at the candidate limit), cut_at_border. `splits`: per split examples,
       candidates, clicked, without_history (examples of users who had done nothing before), other_events (inside its
-      time); the candidates of all splits are the impressions, their other events all other events.
+      time); the candidates of all splits are the impressions, their other events all other events. `tables`, where
+      there are any: rows whose item or user has no row in its table.
     """
     log = counts["log"]
     rows = {
@@ -52,6 +53,7 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
             "cut_at_border": log["requests_cut_at_border"],
         },
         "splits": {split: splits[split] for split in rules.split_names},
+        **({"tables": counts["tables"]} if counts["tables"] else {}),
     }
 
 

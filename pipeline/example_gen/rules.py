@@ -59,7 +59,8 @@ class MovelineRules:
             )
         stage1 = () if split.stage1_end is None else (split.stage1_end,)
         features = tuple(
-            FeatureSettings(name=f.name, owner=f.owner, kind=f.kind, values=f.values) for f in settings.data.features
+            FeatureSettings(name=f.name, owner=f.owner, kind=f.kind, values=f.values, source=f.source)
+            for f in settings.data.features
         )
         data = settings.data.model_copy(update={"log": "input", "simulate": None, "features": features})
         return cls(

@@ -14,6 +14,7 @@ import pyarrow as pa
 from tfx.dsl.io import fileio
 
 from amen_tf import features
+from pipeline.event_log import side_tables
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.reader import Batch, describe, read_batches
 from pipeline.example_gen import shuffle, wire
@@ -21,7 +22,7 @@ from pipeline.example_gen.heavy_users import newest_rows
 from pipeline.example_gen.moveline import Plan, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
-ROWS, FACTS = "rows", "facts"
+ROWS, USERS, FACTS = "rows", "users", "facts"
 # Requests turned into Arrow at once: with L = 50 some tens of megabytes.
 _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
@@ -29,7 +30,7 @@ _SHOWN_BAD_ROWS = 5
 
 @beam.typehints.with_output_types(tuple[int, Any])
 class ReadFile(beam.DoFn):
-    """(number, path) of a file -> (shard, block of rows) on `ROWS`, one dictionary of facts on `FACTS`.
+    """(number, path) of a file -> (shard, (`ROWS`, block)) on `ROWS`, one dictionary of facts on `FACTS`.
 
     Errors of the log travel as facts: an exception would come back from Beam as a traceback in a string.
 
@@ -52,10 +53,10 @@ class ReadFile(beam.DoFn):
         if self._spill:
             # A name for every attempt: the same file may be read twice, by two workers at a time.
             with shuffle.Spill(f"{self._temporary}/rows-{number:06d}-{uuid.uuid4().hex}") as spill:
-                placed = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
-            yield from placed
+                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
         else:
-            yield from self._blocks(number, path, facts)
+            blocks = self._blocks(number, path, facts)
+        yield from ((shard, (ROWS, block)) for shard, block in blocks)
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
     def _blocks(self, number: int, path: str, facts: dict) -> Iterator[tuple[int, bytes]]:
@@ -80,8 +81,26 @@ class ReadFile(beam.DoFn):
             facts["errors"].append(str(e))
 
 
+@beam.typehints.with_output_types(tuple[int, Any])
+class ReadUsers(beam.DoFn):
+    """Path of a file of the user table -> (shard, (`USERS`, block)) on `USERS`, facts with its errors on `FACTS`."""
+
+    def __init__(self, rules: MovelineRules, shards: int):
+        self._rules = rules
+        self._shards = shards
+
+    def process(self, path: str) -> Iterator:
+        facts = no_facts()
+        try:
+            for batch in side_tables.batches(path, side_tables.USER, self._rules.data):
+                yield from ((shard, (USERS, block)) for shard, block in shuffle.by_shard(batch, self._shards))
+        except EventLogError as e:
+            facts["errors"].append(str(e))
+        yield beam.pvalue.TaggedOutput(FACTS, facts)
+
+
 class WriteShard(beam.DoFn):
-    """(shard, its blocks of rows) and the facts of the whole log -> one file per split, and a dictionary of counts.
+    """(shard, blocks of its rows and users) and the facts of the whole log -> a file per split, a dictionary of counts.
 
     The step writes its files itself. TFX's own writer sends every example through a reshuffle with random keys, after
     which neither the order of the examples nor their files are the same twice; and one more shuffle of the examples,
@@ -94,19 +113,40 @@ class WriteShard(beam.DoFn):
         self._temporary = temporary
         self._shards = shards
 
-    def process(self, element: tuple[int, Iterable[shuffle.Block]], facts: dict) -> Iterator[dict]:
+    def setup(self) -> None:
+        """Reads the item table, once for each worker."""
+        data = self._rules.data
+        self._items = side_tables.read(side_tables.ITEM, data) if data.item_table else None
+
+    def process(self, element: tuple[int, Iterable[tuple[str, shuffle.Block]]], facts: dict) -> Iterator[dict]:
         shard, blocks = element
         rules = self._rules
         if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
-        events, left_out = shuffle.gather(blocks, rules.data.max_user_rows)
+        events, left_out = shuffle.gather((b for kind, b in blocks if kind == ROWS), rules.data.max_user_rows)
+        events, unknown = self._joined(events, [b for kind, b in blocks if kind == USERS])
         plan = make_plan(events, rules, facts["clicks_are_logged"])
         for split in rules.split_names:
             wire.write_tfrecord(
                 example_file(self._folder, split, shard, self._shards), self._temporary, encoded(plan, split)
             )
         log = {**plan.counts, "above_user_limit": left_out}
-        yield {"log": log, "splits": {split: plan.split_counts(split) for split in rules.split_names}}
+        splits = {split: plan.split_counts(split) for split in rules.split_names}
+        yield {"log": log, "splits": splits, "tables": unknown}
+
+    def _joined(self, events: pa.Table, users: list[shuffle.Block]) -> tuple[pa.Table, dict[str, int]]:
+        """Events with what the tables say, and how many rows the tables say nothing of."""
+        data, unknown = self._rules.data, {}
+        if self._items is not None:
+            events, absent = side_tables.join(events, self._items, side_tables.ITEM)
+            unknown["rows_without_item"] = int(absent.sum())
+        if data.user_table:
+            schema = side_tables.schema_of(side_tables.USER, data)
+            table = pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, users)])
+            side_tables.require_unique(table, side_tables.USER, data)
+            events, absent = side_tables.join(events, table, side_tables.USER)
+            unknown["rows_without_user"] = int(absent.sum())
+        return events, unknown
 
 
 def encoded(plan: Plan, split: str) -> Iterator[bytes]:

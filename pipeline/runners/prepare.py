@@ -7,6 +7,7 @@ import os
 import pathlib
 
 from amen_tf.config import Settings, SplitSettings
+from pipeline.event_log import side_tables
 from pipeline.event_log.check import check_log, require_trainable, require_whole
 from pipeline.event_log.files import list_files
 from pipeline.event_log.split_times import impression_time_quantiles
@@ -31,13 +32,16 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
     """
     log = settings.data.log or _simulated(settings, layout)
     data = settings.data
-    key = _key(list_files(log, data.format), settings)
+    tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
+    key = _key([*list_files(log, data.format), *tables], settings)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if known.get("key") != key:
         report = check_log(log, data)
         if report.bad_rows < report.rows:
             require_whole(report, data)
         require_trainable(report)
+        for owner in side_tables.KEYS:
+            side_tables.read(owner, data)
         known = {"key": key, "borders": borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))
     split = SplitSettings(**known["borders"])

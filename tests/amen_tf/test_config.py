@@ -1,6 +1,8 @@
 """Settings: presets, round trip, faults with the nearest valid name, overrides, borders, where a log lies."""
 
 import datetime as dt
+import pathlib
+import re
 
 import pydantic
 import pytest
@@ -295,3 +297,32 @@ def test_multi_valued_features_leave_no_name_to_others():
     other = {"name": "tags_3", "owner": "user", "kind": "categorical"}
     with pytest.raises(SettingsError, match="values of a multi-valued feature: tags_3"):
         Settings.parse({"data": {"log": "x", "features": [tags, other]}}, "test")
+
+
+def test_features_of_tables_need_a_table_and_an_owner_with_one(tmp_path):
+    def parsed(owner, **data):
+        feature = {"name": "f", "owner": owner, "kind": "numeric", "source": "table"}
+        return Settings.parse({"data": {"log": "x", "features": [feature], **data}}, "test")
+
+    assert parsed("item", item_table="i.csv").data.table_features("item")[0].name == "f"
+    assert parsed("user", user_table="u.csv").data.log_features == ()
+    with pytest.raises(SettingsError, match=r"owner: item need data\.item_table: f"):
+        parsed("item", user_table="u.csv")
+    with pytest.raises(SettingsError, match="only features of items and users can have source: table, not f"):
+        parsed("context", item_table="i.csv")
+
+
+def test_tables_lie_relative_to_the_settings_file(tmp_path):
+    (tmp_path / "s.yaml").write_text(
+        "data: {log: log.csv, item_table: sub/items.csv, user_table: gs://bucket/users.csv}"
+    )
+    data = Settings.load(tmp_path / "s.yaml").data
+    assert data.item_table == str(tmp_path / "sub" / "items.csv") and data.user_table == "gs://bucket/users.csv"
+
+
+def test_settings_in_the_docs_of_the_data_path_are_valid():
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    assert any("item_table" in block.get("data", {}) for block in blocks)
+    for block in blocks:
+        Settings.parse({"data": {"log": "x"}, **block}, "docs/data.md")

@@ -337,3 +337,91 @@ def test_an_empty_split_is_named_with_the_borders(tmp_path):
     write_csv(tmp_path / "log.csv", [shown(START + t, "i", 0) for t in (10, 1_500, 3_500)])
     with pytest.raises(EventLogError, match=r"none in eval \(requests: stage1 1, stage2 1, eval 0, test 1\)"):
         do(tmp_path / "log.csv", rules_of_files(), tmp_path / "out")
+
+
+TABLE_FEATURES = [
+    {"name": "brand", "owner": "item", "kind": "categorical", "source": "table"},
+    {"name": "tags", "owner": "item", "kind": "multi_valued", "values": 3, "source": "table"},
+    {"name": "age", "owner": "user", "kind": "numeric", "source": "table"},
+]
+
+
+def with_tables(tmp_path, items, users, features=TABLE_FEATURES, **settings):
+    (tmp_path / "items.csv").write_text("\n".join(items) + "\n")
+    (tmp_path / "users").mkdir(exist_ok=True)
+    for number, row in enumerate(users):
+        (tmp_path / "users" / f"part-{number}.csv").write_text(f"user_id,age\n{row}\n")
+    tables = {"item_table": str(tmp_path / "items.csv"), "user_table": str(tmp_path / "users")}
+    return rules_of_files(features=features, **tables, **settings)
+
+
+def write_small_log(path):
+    shown_at = [START + 10, START + 1_010, START + 2_010, START + 3_010]
+    events = [event(START + 1, "cart", "a", user=user, category="") for user in "uvw"]
+    events += [shown(time, item, int(item == "a"), user="u", category="") for time in shown_at for item in ("a", "b")]
+    write_csv(path, events)
+
+
+def test_tables_of_items_and_users_are_joined_to_every_place_of_an_example(tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    rules = with_tables(tmp_path, ["item_id,category_id,brand,tags", "a,c1,x,r|s"], ["u,30", "v,40"])
+    do(tmp_path / "log.csv", rules, tmp_path / "out")
+    (first,) = read_examples(tmp_path / "out", rules)["stage1"]
+    assert first["age"] == [30.0]
+    assert (first["candidate_item_id"], first["candidate_brand"]) == ([b"a", b"b"], [b"x", b""])
+    assert first["candidate_category_id"] == [b"c1", b""] and first["candidate_tags"] == [b"r|s", b""]
+    assert (first["moveline_brand"], first["moveline_tags"]) == ([b"x"], [b"r|s"])
+    (last,) = read_examples(tmp_path / "out", rules)["test"]
+    assert (last["diff_clicked_brand"], last["diff_clicked_tags"]) == ([b"x"], [b"r|s"])
+    assert (last["diff_unclicked_item_id"], last["diff_unclicked_brand"]) == ([b"b"], [])
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    # b is shown four times; w has one event.
+    assert report["tables"] == {"rows_without_item": 4, "rows_without_user": 1}
+
+
+def test_the_same_values_in_the_log_or_in_tables_give_the_same_examples(tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    rules = with_tables(tmp_path, ["item_id,brand,tags", "a,x,r|s", "b,y,"], ["u,30", "v,40", "w,"])
+    do(tmp_path / "log.csv", rules, tmp_path / "tables")
+    with open(tmp_path / "log.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    brands, tags, ages = {"a": "x", "b": "y"}, {"a": "r|s"}, {"u": "30", "v": "40"}
+    for row in log:
+        row |= {
+            "brand": brands[row["item_id"]],
+            "tags": tags.get(row["item_id"], ""),
+            "age": ages.get(row["user_id"], ""),
+        }
+    with open(tmp_path / "wide.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, log[0])
+        writer.writeheader()
+        writer.writerows(log)
+    in_log = rules_of_files(features=[{k: v for k, v in f.items() if k != "source"} for f in TABLE_FEATURES])
+    do(tmp_path / "wide.csv", in_log, tmp_path / "log")
+    found, expected = content(tmp_path / "tables"), content(tmp_path / "log")
+    assert {k: v for k, v in found.items() if "report" not in k} == {
+        k: v for k, v in expected.items() if "report" not in k
+    }
+
+
+@pytest.mark.parametrize(
+    ("items", "users", "message"),
+    [
+        (["item_id,brand,tags", "a,x,", "a,y,"], ["u,30"], "1 items have more than one row"),
+        (["item_id,brand,tags"], ["u,old"], r"part-0.csv, row 1: column `age`: numeric feature is not a finite"),
+        (["item_id,brand,tags"], ["u,30", "u,31"], r"1 users have more than one row in the user table: u \(2 rows\)"),
+    ],
+)
+def test_a_table_that_cannot_be_used_stops_the_run(items, users, message, tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    with pytest.raises(EventLogError, match=message):
+        do(tmp_path / "log.csv", with_tables(tmp_path, items, users), tmp_path / "out")
+
+
+def test_a_changed_table_is_noticed(tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    rules = with_tables(tmp_path, ["item_id,brand,tags", "a,x,"], ["u,30"])
+
+    assert [len(run_pipeline(tmp_path / "log.csv", rules, tmp_path / "root")) for _ in range(2)] == [1, 1]
+    (tmp_path / "items.csv").write_text("item_id,brand,tags\na,y,\n")
+    assert len(run_pipeline(tmp_path / "log.csv", rules, tmp_path / "root")) == 2

@@ -43,7 +43,8 @@ DEPENDENTS = {
     "amen_tf/signatures.py": {BASE, GENERATOR, CTR},
     "amen_tf/__init__.py": set(ENTRIES),
     "pipeline/event_log/rules.py": {EXAMPLES},
-    "pipeline/preprocessing.py": {PREPROCESSING, BASE, GENERATOR, CTR},
+    "pipeline/preprocessing.py": {PREPROCESSING},
+    "pipeline/vocabularies.py": {PREPROCESSING, BASE, GENERATOR, CTR},
     "pipeline/trainers/common.py": {BASE, GENERATOR, CTR},
     "pipeline/pusher.py": {PUSHER},
     # What runs stages, evaluates or serves decides nothing inside a stage that trains.

@@ -72,6 +72,7 @@ class DataSettings(Section):
     simulate: SimulateSettings | None = None
     item_table: str | None = None
     user_table: str | None = None
+    schema_file: str | None = None
     format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
     time_unit: Literal["seconds", "milliseconds"] = "seconds"
     columns: dict[str, str] = {}
@@ -417,7 +418,7 @@ class Settings(Section):
             raise SettingsError(f"{path} is not YAML: {e}") from e
         settings = cls.parse(content, source=str(path), overrides=overrides)
         # Relative to the file, so that a folder of settings and data can be moved and run from anywhere.
-        given = {name: getattr(settings.data, name) for name in ("log", "item_table", "user_table")}
+        given = {name: getattr(settings.data, name) for name in ("log", "item_table", "user_table", "schema_file")}
         places = {n: str((path.parent / p).resolve()) for n, p in given.items() if p is not None and "://" not in p}
         return settings.model_copy(update={"data": settings.data.model_copy(update=places)})
 

@@ -1,6 +1,5 @@
 """A prepared log in memory: the pipeline's own data stages, then every split as dense columns."""
 
-import contextlib
 import dataclasses
 import glob
 from collections.abc import Sequence
@@ -16,12 +15,8 @@ from amen_tf.input import densify, requests
 from amen_tf.signatures import TransformGraph, raw_feature_spec
 from amen_tf.spec import ModelSpec
 from amen_tf.windows import RequestTable
-from pipeline.pipeline import EXAMPLES, STAGES, TRANSFORM
-from pipeline.runners.beam import settle
-from pipeline.runners.layout import Layout
-from pipeline.runners.local import StageResult, run_stages
-from pipeline.runners.local_pipeline import create_local_pipeline
-from pipeline.runners.prepare import prepare
+from pipeline.pipeline import EXAMPLES, TRANSFORM
+from pipeline.runners.data_stages import run_data_stages
 from pipeline.vocabularies import item_counts, item_words, model_spec
 
 
@@ -56,42 +51,14 @@ class Prepared(NamedTuple):
         return dataclasses.replace(self.spec, seed=seed)
 
 
-class _Quiet:
-    """Told by the runner what happens; keeps the results."""
-
-    def __init__(self):
-        self.results: dict[str, StageResult] = {}
-
-    def started(self, stage: str) -> None:
-        """Nothing to say."""
-
-    def progressed(self, stage: str, done) -> None:
-        """Nothing to say."""
-
-    def finished(self, result: StageResult) -> None:
-        """Keeps it."""
-        self.results[result.stage] = result
-
-    def failed(self, stage: str) -> None:
-        """The runner raises."""
-
-
 def prepare_log(settings: Settings) -> Prepared:
     """Runs ExampleGen to Transform in the settings' run folder (or takes them from its cache) and reads the splits.
 
     Trainers never see the test split; it goes through the Transform graph here, as it does in the exported model.
     """
-    layout = Layout(settings)
-    told = _Quiet()
-    with contextlib.ExitStack() as held:
-        held.enter_context(layout.locked())
-        found = prepare(settings, layout)
-        settle()
-        contract = FeatureContract.from_settings(found.settings)
-        pipeline = create_local_pipeline(found, layout, data_only=True)
-        run_stages(pipeline, told, None, STAGES)
-    outputs = told.results[TRANSFORM].outputs
-    return _read(found.settings, contract, outputs, told.results[EXAMPLES].outputs["examples"])
+    settings, outputs = run_data_stages(settings, TRANSFORM)
+    contract = FeatureContract.from_settings(settings)
+    return _read(settings, contract, outputs[TRANSFORM], outputs[EXAMPLES]["examples"])
 
 
 def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str], examples: str) -> Prepared:

@@ -136,6 +136,29 @@ def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Pat
     return 1 if report.broken else 0
 
 
+@amen.command()
+@click.argument("settings_file", metavar="SETTINGS", type=click.Path(path_type=pathlib.Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one setting: model.dim=64.")
+@click.option("--write", type=click.Path(path_type=pathlib.Path), help="Also write the proposals as a schema file.")
+def schema(settings_file: pathlib.Path, overrides: tuple[str, ...], write: pathlib.Path | None):
+    """Shows what the examples of SETTINGS are like beside what the schema asks, and proposes to ask more.
+
+    Anomalies are shown too; status 1 if there is one. ExampleGen and its statistics are taken from the run's cache.
+    """
+    from pipeline.runners.console import quiet
+    from pipeline.runners.layout import Layout
+
+    settings = Settings.load(settings_file, overrides)
+    if write is not None and write.exists():
+        raise click.ClickException(f"{write} exists; give another file with --write.")
+    log_file = Layout(settings).log_file("schema")
+    with quiet(log_file) as person:
+        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+        from pipeline.schema_report import report
+
+        return report(settings, person, write)
+
+
 @amen.group()
 def convert():
     """Turns a public dataset into an event log with a settings file."""

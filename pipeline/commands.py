@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pipeline.runners.stage_error import StageError
 
-ROOMS = ("amen_tf", "pipeline", "serving", "benchmarks")
+ROOMS = ("amen_tf", "pipeline", "schemas", "serving", "benchmarks")
 errors = Console(stderr=True)
 
 

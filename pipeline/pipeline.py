@@ -48,7 +48,7 @@ def create_pipeline(
     baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
     flow_folder: str | None = None,
-    data_only: bool = False,
+    last: str | None = None,
 ) -> Pipeline:
     """Builds the pipeline; nothing is read or written.
 
@@ -63,7 +63,7 @@ def create_pipeline(
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
       flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
-      data_only: end with Transform; its results are in the cache of the whole pipeline too.
+      last: end with this one of the data stages; what it makes is in the cache of the whole pipeline too.
     """
     if settings.base.architecture not in RANKERS:
         expected = ", ".join(RANKERS)
@@ -109,8 +109,8 @@ def create_pipeline(
         )
 
     nodes = [example_gen, statistics, schema, validation, transform]
-    if data_only:
-        return made_of(nodes)
+    if last is not None:
+        return made_of(nodes[: [node.id for node in nodes].index(last) + 1])
 
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {

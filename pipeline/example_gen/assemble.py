@@ -51,8 +51,9 @@ class Positions:
 def to_record_batch(positions: Positions, requests: np.ndarray, contract: FeatureContract) -> pa.RecordBatch:
     """Examples of the given requests: one row each, in this order.
 
-    Text is list<binary>, integers list<int64>, floats list<float32>. A scalar that is absent is an empty list; inside
-    lists an absent value keeps its place as "" or NaN, so that lists of one kind stay of equal length.
+    Text is list<binary>, integers list<int64>, floats list<float32>. A scalar that is absent is null, so that it is
+    missing from the example and statistics see it; inside lists an absent value keeps its place as "" or NaN, so that
+    lists of one kind stay of equal length.
     """
     p = positions
     lists = {
@@ -66,7 +67,7 @@ def to_record_batch(positions: Positions, requests: np.ndarray, contract: Featur
         prefix = features.CANDIDATE if raw.name == features.LABEL else raw.name.removesuffix(raw.meaning)
         if raw.meaning == features.MOVELINE_LENGTH:
             there = rows[prefix] >= 0
-            return _to_list(pa.array(p.diff[prefix][1][requests][there]), _offsets(there), raw)
+            return _scalars(pa.array(p.diff[prefix][1][requests][there]), there, raw)
         moved = prefix == features.MOVELINE and raw.meaning == features.BEHAVIOR
         source = p.moveline_behavior if moved else p.columns[raw.meaning]
         if not raw.scalar:
@@ -74,7 +75,7 @@ def to_record_batch(positions: Positions, requests: np.ndarray, contract: Featur
             return _to_list(source.take(index), offsets, raw)
         there = rows[prefix] >= 0
         there[there] = source.present()[rows[prefix][there]]
-        return _to_list(source.take(rows[prefix][there]), _offsets(there), raw)
+        return _scalars(source.take(rows[prefix][there]), there, raw)
 
     columns = contract.raw_columns
     return pa.RecordBatch.from_arrays([column(raw) for raw in columns], names=[raw.name for raw in columns])
@@ -85,10 +86,13 @@ def _view(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[np
     return rows[index], offsets
 
 
-def _offsets(there: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(there)])
+def _scalars(values: pa.Array, there: np.ndarray, raw: RawColumn) -> pa.Array:
+    """Lists of one value where a request has one, and null where not; `there`: bool `[requests]`."""
+    return _to_list(values, np.concatenate([[0], np.cumsum(there)]), raw, ~there)
 
 
-def _to_list(values: pa.Array, offsets: np.ndarray, raw: RawColumn) -> pa.Array:
-    # Arrow refuses offsets beyond int32 here instead of wrapping them: ask for fewer requests at once then.
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values.cast(_ARROW[raw.kind]))
+def _to_list(values: pa.Array, offsets: np.ndarray, raw: RawColumn, absent: np.ndarray | None = None) -> pa.Array:
+    # Arrow refuses offsets beyond int32 here instead of wrapping them: ask for fewer requests at once then. A list is
+    # null where its offset is.
+    null = None if absent is None else np.append(absent, False)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32(), mask=null), values.cast(_ARROW[raw.kind]))

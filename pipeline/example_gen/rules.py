@@ -62,7 +62,8 @@ class MovelineRules:
             FeatureSettings(name=f.name, owner=f.owner, kind=f.kind, values=f.values, source=f.source)
             for f in settings.data.features
         )
-        data = settings.data.model_copy(update={"log": "input", "simulate": None, "features": features})
+        fixed = {"log": "input", "simulate": None, "schema_file": None, "features": features}
+        data = settings.data.model_copy(update=fixed)
         return cls(
             contract=FeatureContract.from_settings(settings.model_copy(update={"data": data})),
             data=data,

@@ -8,26 +8,30 @@ from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam import beam_arguments
 from pipeline.runners.layout import Layout
 from pipeline.runners.prepare import Prepared
-from schemas.loader import write_schema
+from schemas.loader import read_schema, write_schema
 
 
-def create_local_pipeline(prepared: Prepared, layout: Layout, data_only: bool = False) -> Pipeline:
+def create_local_pipeline(prepared: Prepared, layout: Layout, last: str | None = None) -> Pipeline:
     """The pipeline of a prepared run, with its schema written.
 
     Args:
       prepared: settings with borders as times, and where the log lies.
       layout: the run's folders.
-      data_only: end with Transform.
+      last: id of a data stage to end with.
+
+    Raises:
+      SchemaError: `data.schema_file` cannot be used.
     """
-    run = prepared.settings.run
+    run, given = prepared.settings.run, prepared.settings.data.schema_file
+    own = read_schema(given) if given else None
     return create_pipeline(
         prepared.settings,
         pipeline_root=str(layout.artifacts),
         log=prepared.log,
-        schema_file=write_schema(FeatureContract.from_settings(prepared.settings), layout.schema),
+        schema_file=write_schema(FeatureContract.from_settings(prepared.settings), layout.schema, own),
         push_folder=str(layout.push),
         metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
         beam_pipeline_args=list(run.beam_options) or beam_arguments(run.beam_workers),
         flow_folder=str(layout.flows),
-        data_only=data_only,
+        last=last,
     )

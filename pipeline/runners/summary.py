@@ -29,6 +29,11 @@ def stage_detail(result: StageResult) -> str:
         aside = f" ({aside})" if aside else ""
         sizes = ", ".join(f"{name} {split['examples']:,}" for name, split in splits.items())
         return f"{rows['read']:,} rows{aside}; requests: {sizes}"
+    if result.stage == "validation":
+        drift = pathlib.Path(result.outputs["anomalies"]) / "drift.json"
+        found = json.loads(drift.read_text()) if drift.exists() else {}
+        told = "; ".join(f"{split}: {', '.join(features)}" for split, features in found.items())
+        return f"drifted since the first split: {told}" if told else ""
     history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
     if history is None or not history.exists():
         return ""

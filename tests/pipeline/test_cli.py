@@ -363,10 +363,34 @@ def test_rank_without_the_file(amen, tmp_path):
     assert status == 2 and "request.json" in err
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["init"], ["check"], ["convert"], ["simulate"], ["serve"], ["rank"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["init"], ["check"], ["convert"], ["simulate"], ["serve"], ["rank"], ["schema"]]
+)
 def test_help_of_every_command(command, amen):
     status, out, _ = amen(*command, "--help")
     assert status == 0 and out.startswith("Usage: amen")
+
+
+def test_schema_shows_what_could_be_asked_and_writes_it(amen, write, tmp_path):
+    rows = [f"u{n % 7},{T + n},{'feed' if n % 3 else 'live'},impression,i{n},c,{n % 2}," for n in range(200)]
+    (tmp_path / "s.yaml").write_text(f"{{data: {{log: {write(*rows)}}}, run: {{root: {tmp_path / 'runs'}}}}}")
+    own = tmp_path / "own.pbtxt"
+    status, out, err = amen("schema", tmp_path / "s.yaml", "--write", own)
+    assert status == 0, out + err
+    assert "The examples fit the schema." in out and "2 values: feed, live" in out and f"Wrote {own}" in out
+    assert 'value: "live"' in own.read_text()
+    status, _, err = amen("schema", tmp_path / "s.yaml", "--write", own)
+    assert status == 1 and "exists" in err
+    # The rule holds from now on, and the examples need not be made anew to break it.
+    own.write_text(own.read_text().replace('value: "live"', 'value: "search"'))
+    status, out, _ = amen("schema", tmp_path / "s.yaml", "--set", f"data.schema_file={own}")
+    assert status == 1 and "Unexpected string values" in out and "scene" in out
+
+
+def test_schema_with_a_file_that_is_none(amen, write, tmp_path):
+    (tmp_path / "s.yaml").write_text(f"{{data: {{log: {write(*GOOD)}}}, run: {{root: {tmp_path / 'runs'}}}}}")
+    status, _, err = amen("schema", tmp_path / "s.yaml", "--set", f"data.schema_file={tmp_path / 'none.pbtxt'}")
+    assert status == 2 and "none.pbtxt: cannot be read as a schema" in one_line(err)
 
 
 def test_a_command_that_does_not_exist(amen):

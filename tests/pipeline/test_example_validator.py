@@ -1,5 +1,6 @@
 """Examples that break the schema stop the run, with a table of what, where and why."""
 
+import json
 import pathlib
 
 import pyarrow as pa
@@ -62,7 +63,19 @@ def validate(folder, splits):
 def test_good_examples_pass(tmp_path):
     found = validate(tmp_path, {"stage1": examples(), "test": examples()})
     files = sorted(path.relative_to(found) for path in found.rglob("*") if path.is_file())
-    assert files == [pathlib.Path(f"Split-{split}/SchemaDiff.pb") for split in ("stage1", "test")]
+    assert files == [
+        *(pathlib.Path(f"Split-{split}/SchemaDiff.pb") for split in ("stage1", "test")),
+        pathlib.Path("drift.json"),
+    ]
+    assert json.loads((found / "drift.json").read_text()) == {}
+
+
+def test_a_later_split_that_has_drifted_is_written_down_and_stops_nothing(tmp_path):
+    away = examples(scene=[[b"search"], [b"search"]])
+    found = validate(tmp_path, {"stage1": examples(), "eval": examples(), "test": away})
+    drifted = json.loads((found / "drift.json").read_text())
+    assert list(drifted) == ["test"] and list(drifted["test"]) == ["scene"]
+    assert "1" in drifted["test"]["scene"] and "threshold" in drifted["test"]["scene"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +119,7 @@ def test_the_table_by_hand():
         "eval": {"scene": info(("Dropped", "Gone."), ("Type", "INT.")), "age": info(("New column", "Unknown."))},
     }
     assert anomaly_table(found).splitlines() == [
-        "The examples do not fit the schema (schemas/moveline.pbtxt and the declared features):",
+        "The examples do not fit the schema (schemas/moveline.pbtxt, declared features, data.schema_file):",
         "split   feature  anomaly              found",
         "stage1  label    Out-of-range values  Unexpectedly large value: 2.",
         "eval    age      New column           Unknown.",

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from amen_tf.features import Feature, FeatureContract
-from schemas.loader import schema_for, write_schema
+from schemas.loader import SchemaError, read_schema, schema_for, write_schema
 
 PLAIN = FeatureContract(5, 2)
 DECLARED = FeatureContract(
@@ -54,8 +54,8 @@ def test_rules_of_declared_features():
         ("budget", 0, 1),
         ("candidate_brand", 1, 0),
         ("candidate_price", 1, 0),
-        ("moveline_brand", 0, 0),
-        ("future_brand", 0, 0),
+        ("moveline_brand", 0, 5),
+        ("future_brand", 0, 2),
         ("diff_clicked_brand", 0, 1),
         ("diff_unclicked_brand", 0, 1),
     ]:
@@ -74,6 +74,55 @@ def test_the_rules_that_guard_a_run():
     # A user without a history, and a request without a diff sample, are nothing wrong.
     for name in ("moveline_item_id", "future_item_id", "diff_clicked_item_id", "request_id"):
         assert found[name].presence.min_fraction == 0.0 and found[name].value_count.min == 0, name
+
+
+def test_lists_are_as_long_as_the_run_has_them():
+    found = by_name(PLAIN)
+    assert found["moveline_item_id"].value_count.max == found["moveline_timestamp"].value_count.max == 5
+    assert found["future_item_id"].value_count.max == 2 and found["candidate_item_id"].value_count.max == 0
+
+
+def test_what_only_training_has_is_not_asked_of_requests():
+    schema = schema_for(DECLARED)
+    assert set(schema.default_environment) == {"TRAINING", "SERVING"}
+    only = {feature.name for feature in schema.feature if "SERVING" in feature.not_in_environment}
+    asked = {c.name for c in (*DECLARED.request_columns, *DECLARED.moveline_columns, *DECLARED.candidate_columns)}
+    assert only == {column.name for column in DECLARED.raw_columns} - asked
+
+
+def test_declared_features_are_compared_over_time_and_with_requests():
+    found = by_name(DECLARED)
+    for name in ("segment", "candidate_brand", "moveline_brand", "scene", "moveline_behavior"):
+        assert found[name].skew_comparator.infinity_norm.threshold == 0.1, name
+        assert found[name].drift_comparator.infinity_norm.threshold == 0.1, name
+    for name in ("budget", "candidate_price"):
+        assert found[name].drift_comparator.jensen_shannon_divergence.threshold == 0.1, name
+    assert not found["future_brand"].HasField("drift_comparator")
+
+
+def test_own_rules_replace_those_of_the_same_name():
+    own = schema_pb2.Schema()
+    own.feature.add(name="segment", type=schema_pb2.BYTES, domain="segment").value_count.max = 1
+    own.string_domain.add(name="segment", value=["gold", "blue"])
+    made = schema_for(DECLARED, own)
+    (segment,) = [feature for feature in made.feature if feature.name == "segment"]
+    assert segment == own.feature[0] and list(made.string_domain) == list(own.string_domain)
+    assert [f for f in made.feature if f.name != "segment"] == [
+        f for f in schema_for(DECLARED).feature if f.name != "segment"
+    ]
+    own.feature.add(name="colour", type=schema_pb2.BYTES)
+    with pytest.raises(SchemaError, match="features that no example of this run has: colour. Expected some of user_id"):
+        schema_for(DECLARED, own)
+
+
+def test_a_schema_file_that_is_none(tmp_path):
+    (tmp_path / "broken.pbtxt").write_text("feature { nam: 1 }")
+    for name in ("broken.pbtxt", "absent.pbtxt"):
+        with pytest.raises(SchemaError, match=f"{name}: cannot be read as a schema.*amen schema --write"):
+            read_schema(tmp_path / name)
+    write_schema(DECLARED, tmp_path)
+    (path,) = tmp_path.glob("schema-*.pbtxt")
+    assert read_schema(path) == schema_for(DECLARED)
 
 
 def test_the_file_holds_the_schema_and_its_name_follows_the_content(tmp_path):

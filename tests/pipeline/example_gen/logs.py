@@ -65,11 +65,14 @@ def examples(events, rules, clicks_are_logged=None) -> dict[str, list[dict]]:
         clicks_are_logged = any(e["behavior"] == rules.data.click_behavior for e in events)
     built = build_examples(to_table(events, rules), rules, clicks_are_logged)
     return {
-        split: sorted(
-            batch.to_pylist(), key=lambda e: (e["user_id"], e["timestamp"], e["scene"], e["candidate_item_id"])
-        )
+        split: sorted(as_lists(batch), key=lambda e: (e["user_id"], e["timestamp"], e["scene"], e["candidate_item_id"]))
         for split, batch in built.items()
     }
+
+
+def as_lists(batch: pa.RecordBatch) -> list[dict]:
+    """Examples as dictionaries of lists, as a reader has them: what is missing from an example is an empty list."""
+    return [{name: values or [] for name, values in row.items()} for row in batch.to_pylist()]
 
 
 def sharded_examples(events, rules, shards, rows_of_a_file) -> dict[str, list[dict]]:
@@ -81,7 +84,7 @@ def sharded_examples(events, rules, shards, rows_of_a_file) -> dict[str, list[di
     found = {split: [] for split in rules.split_names}
     for parts in pieces.values():
         for split, batch in build_examples(pa.concat_tables(parts), rules, True).items():
-            found[split] += batch.to_pylist()
+            found[split] += as_lists(batch)
     return found
 
 

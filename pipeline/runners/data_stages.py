@@ -1,0 +1,45 @@
+"""The data stages of a run without its models, for commands that look at the data or train on it by themselves."""
+
+from amen_tf.config import Settings
+from amen_tf.progress import Progress
+from pipeline.pipeline import STAGES
+from pipeline.runners.beam import settle
+from pipeline.runners.layout import Layout
+from pipeline.runners.local import StageResult, run_stages
+from pipeline.runners.local_pipeline import create_local_pipeline
+from pipeline.runners.prepare import prepare
+
+
+class _Quiet:
+    """Told by the runner what happens; keeps the results."""
+
+    def __init__(self):
+        self.results: dict[str, StageResult] = {}
+
+    def started(self, stage: str) -> None:
+        """Nothing to say."""
+
+    def progressed(self, stage: str, done: Progress) -> None:
+        """Nothing to say."""
+
+    def finished(self, result: StageResult) -> None:
+        """Keeps it."""
+        self.results[result.stage] = result
+
+    def failed(self, stage: str) -> None:
+        """The runner raises."""
+
+
+def run_data_stages(settings: Settings, last: str) -> tuple[Settings, dict[str, dict[str, str]]]:
+    """Runs ExampleGen to the stage `last` in the settings' run folder, or takes them from its cache.
+
+    Returns:
+      The settings with borders in unix seconds.
+      stage -> output key -> folder.
+    """
+    layout, told = Layout(settings), _Quiet()
+    with layout.locked():
+        found = prepare(settings, layout)
+        settle()
+        run_stages(create_local_pipeline(found, layout, last), told, None, STAGES)
+    return found.settings, {stage: result.outputs for stage, result in told.results.items()}

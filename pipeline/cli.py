@@ -159,6 +159,28 @@ def schema(settings_file: pathlib.Path, overrides: tuple[str, ...], write: pathl
         return report(settings, person, write)
 
 
+@amen.command()
+@click.argument("settings_file", metavar="SETTINGS", type=click.Path(path_type=pathlib.Path))
+@click.argument("requests", type=click.Path(exists=True, path_type=pathlib.Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Overrides one setting: model.dim=64.")
+def skew(settings_file: pathlib.Path, requests: pathlib.Path, overrides: tuple[str, ...]):
+    """Compares logged REQUESTS with what the run of SETTINGS was trained on; status 1 where they differ.
+
+    REQUESTS is a file or folder: .json and .jsonl of requests or of :predict bodies, .tfrecord of TensorFlow Serving's
+    request log or of tf.Examples.
+    """
+    from pipeline.runners.console import quiet
+    from pipeline.runners.layout import Layout
+
+    settings = Settings.load(settings_file, overrides)
+    log_file = Layout(settings).log_file("skew")
+    with quiet(log_file) as person, tempfile.TemporaryDirectory(prefix="amen-skew-") as folder:
+        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+        from pipeline.skew import report
+
+        return report(settings, requests, person, pathlib.Path(folder))
+
+
 @amen.group()
 def convert():
     """Turns a public dataset into an event log with a settings file."""

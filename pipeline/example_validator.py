@@ -15,12 +15,10 @@ from tfx.dsl.io import fileio
 from tfx.types import BaseChannel, artifact_utils
 from tfx.utils import io_utils
 
+from pipeline.validation import anomalies, distances
+
 # Beside the splits' findings: split -> feature -> what TFDV says of its distance.
 DRIFT = "drift.json"
-_COMPARED = (
-    anomalies_pb2.AnomalyInfo.COMPARATOR_L_INFTY_HIGH,
-    anomalies_pb2.AnomalyInfo.COMPARATOR_JENSEN_SHANNON_DIVERGENCE_HIGH,
-)
 
 
 class AnomalyError(ValueError):
@@ -33,15 +31,6 @@ class StrictExecutor(validator_executor.Executor):
     def Do(self, input_dict, output_dict, exec_properties):
         result = super().Do(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict["anomalies"])
-        found = {}
-        for split in artifact_utils.decode_split_names(artifact.split_names):
-            path = f"{artifact_utils.get_split_uri([artifact], split)}/{validator_executor.DEFAULT_FILE_NAME}"
-            with fileio.open(path, "rb") as file:
-                anomalies = anomalies_pb2.Anomalies.FromString(file.read())
-            if anomalies.anomaly_info:
-                found[split] = anomalies.anomaly_info
-        if found:
-            raise AnomalyError(anomaly_table(found))
         statistics = artifact_utils.get_single_instance(input_dict["statistics"])
         schema = io_utils.SchemaReader().read(
             io_utils.get_only_uri_in_dir(artifact_utils.get_single_uri(input_dict["schema"]))
@@ -50,6 +39,9 @@ class StrictExecutor(validator_executor.Executor):
             split: read_statistics(artifact_utils.get_split_uri([statistics], split))
             for split in artifact_utils.decode_split_names(statistics.split_names)
         }
+        found = broken(by_split, schema)
+        if found:
+            raise AnomalyError(anomaly_table(found))
         with fileio.open(f"{artifact.uri}/{DRIFT}", "w") as file:
             file.write(json.dumps(drift(by_split, schema), indent=1))
         return result
@@ -75,24 +67,21 @@ def read_statistics(folder: str):
     return tfdv.load_stats_binary(io_utils.get_only_uri_in_dir(folder))
 
 
-def compared(anomalies: anomalies_pb2.Anomalies) -> dict[str, str]:
-    """feature -> what is said of the distance between two distributions, where it is above its threshold."""
-    reasons = {name: [r for r in info.reason if r.type in _COMPARED] for name, info in anomalies.anomaly_info.items()}
-    return {name: " ".join(r.description for r in of) for name, of in sorted(reasons.items()) if of}
+def broken(by_split: Mapping, schema) -> dict[str, dict[str, anomalies_pb2.AnomalyInfo]]:
+    """What of each split breaks the schema: split -> `anomalies`, without splits where all is well."""
+    found = {split: anomalies(statistics, schema) for split, statistics in by_split.items()}
+    return {split: features for split, features in found.items() if features}
 
 
 def drift(by_split: Mapping, schema) -> dict[str, dict[str, str]]:
-    """How far each split but the first lies from it: split -> `compared`, without splits where all is well.
+    """How far each split but the first lies from it: split -> `distances`, without splits where all is well.
 
     Args:
       by_split: statistics by split, in the order of time.
       schema: its drift comparators say from where on a distance counts.
     """
     (_, first), *later = by_split.items()
-    found = {
-        split: compared(tfdv.validate_statistics(statistics, schema, previous_statistics=first))
-        for split, statistics in later
-    }
+    found = {split: distances(statistics, schema, previous=first) for split, statistics in later}
     return {split: features for split, features in found.items() if features}
 
 

@@ -2,14 +2,13 @@
 
 import pathlib
 
-import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from rich.console import Console
 from rich.table import Table
 
 from amen_tf.config import Settings
 from amen_tf.features import FeatureContract
-from pipeline.example_validator import anomaly_table, read_statistics
+from pipeline.example_validator import anomaly_table, broken, read_statistics
 from pipeline.pipeline import STATISTICS
 from pipeline.runners.console import print_uncut
 from pipeline.runners.data_stages import run_data_stages
@@ -32,8 +31,7 @@ def report(settings: Settings, person: Console, write: pathlib.Path | None = Non
     schema = schema_for(contract, own)
     folder = pathlib.Path(outputs[STATISTICS]["statistics"])
     by_split = {split: read_statistics(str(folder / f"Split-{split}")) for split in settings.split.names}
-    anomalies = {split: tfdv.validate_statistics(s, schema).anomaly_info for split, s in by_split.items()}
-    found = {split: features for split, features in anomalies.items() if features}
+    found = broken(by_split, schema)
     person.print(anomaly_table(found) if found else "The examples fit the schema.", markup=False)
     # Of the first split alone: what is asked of the later ones is not learned from them.
     proposed = propose(schema, by_split[settings.split.stage1_splits[0]], contract)

@@ -364,7 +364,7 @@ def test_rank_without_the_file(amen, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["init"], ["check"], ["convert"], ["simulate"], ["serve"], ["rank"], ["schema"]]
+    "command", [[], ["run"], ["init"], ["check"], ["convert"], ["simulate"], ["serve"], ["rank"], ["schema"], ["skew"]]
 )
 def test_help_of_every_command(command, amen):
     status, out, _ = amen(*command, "--help")
@@ -385,6 +385,34 @@ def test_schema_shows_what_could_be_asked_and_writes_it(amen, write, tmp_path):
     own.write_text(own.read_text().replace('value: "live"', 'value: "search"'))
     status, out, _ = amen("schema", tmp_path / "s.yaml", "--set", f"data.schema_file={own}")
     assert status == 1 and "Unexpected string values" in out and "scene" in out
+
+
+def test_skew_says_where_logged_requests_differ_from_training(amen, write, tmp_path):
+    scenes = ["feed", "feed", "live"]
+    rows = [f"u{n % 7},{T + n},{scenes[n % 3]},impression,i{n},c,{n % 2}," for n in range(300)]
+    (tmp_path / "s.yaml").write_text(f"{{data: {{log: {write(*rows)}}}, run: {{root: {tmp_path / 'runs'}}}}}")
+    asked = [
+        {
+            "timestamp": T + n,
+            "scene": scenes[n % 3],
+            "moveline": [
+                {"timestamp": T, "scene": scenes[m % 3], "behavior": "click", "item_id": "i", "category_id": "c"}
+                for m in range(n % 9)
+            ],
+            "candidates": [{"item_id": "i", "category_id": "c"}],
+        }
+        for n in range(90)
+    ]
+    (tmp_path / "same.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    status, out, err = amen("skew", tmp_path / "s.yaml", tmp_path / "same.jsonl")
+    assert status == 0 and "90 logged requests" in out and "They are alike." in out, out + err
+    elsewhere = [{**request, "scene": "search"} for request in asked]
+    (tmp_path / "other.jsonl").write_text("\n".join(map(json.dumps, elsewhere)))
+    status, out, _ = amen("skew", tmp_path / "s.yaml", tmp_path / "other.jsonl")
+    assert status == 1 and re.search("scene +. Skew", out) and "moveline_scene" not in out
+    (tmp_path / "broken.jsonl").write_text('{"scene": "feed"}')
+    status, _, err = amen("skew", tmp_path / "s.yaml", tmp_path / "broken.jsonl")
+    assert status == 2 and "broken.jsonl, line 1: no request of this model" in one_line(err)
 
 
 def test_schema_with_a_file_that_is_none(amen, write, tmp_path):

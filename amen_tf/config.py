@@ -65,6 +65,10 @@ class SimulateSettings(Section):
     seed: int = 17
 
 
+# A day of a log in daily spans, or the number of a span.
+Span = dt.date | int
+
+
 class DataSettings(Section):
     """Where the event log lies and how its rows are read (DESIGN: the event log)."""
 
@@ -73,6 +77,8 @@ class DataSettings(Section):
     item_table: str | None = None
     user_table: str | None = None
     schema_file: str | None = None
+    first_span: Span | None = None
+    last_span: Span | None = None
     format: Literal["auto", "csv", "parquet", "tfrecord"] = "auto"
     time_unit: Literal["seconds", "milliseconds"] = "seconds"
     columns: dict[str, str] = {}
@@ -150,6 +156,21 @@ def _is_derived(feature: FeatureSettings) -> bool:
     return feature.name in taken or feature.name.startswith(DERIVED_PREFIXES)
 
 
+class SpanSettings(Section):
+    """How many of the newest spans (days) of a log are for what: a window that moves on as spans come in.
+
+    `history`: spans before those of stage 1 that are read for movelines and make no examples. `stage2: 0`: one window
+    for both stages. `newest`: the last span of the window; the newest there is if not given.
+    """
+
+    history: int = pydantic.Field(30, ge=0)
+    stage1: int = pydantic.Field(7, ge=1)
+    stage2: int = pydantic.Field(7, ge=0)
+    eval: int = pydantic.Field(1, ge=1)
+    test: int = pydantic.Field(1, ge=1)
+    newest: Span | None = None
+
+
 Border = dt.datetime | dt.date | int | float
 
 
@@ -158,14 +179,18 @@ class SplitSettings(Section):
 
     A border is a fraction of the labelled impressions in time order (0 < x < 1), unix seconds, or an ISO date or
     time (UTC). `stage1_end: null` means one window for both stages, for logs so large that one pass hides the leak.
-    Histories may reach back over a border; labels and futures may not.
+    Histories may reach back over a border; labels and futures may not. Before `start`, a time, there are no examples:
+    what lies there is history alone. With `spans`, all borders are where spans of the log begin.
     """
 
+    spans: SpanSettings | None = None
+
+    start: Border | None = None
     stage1_end: Border | None = 0.5
     train_end: Border = 0.8
     eval_end: Border = 0.9
 
-    @pydantic.field_validator("stage1_end", "train_end", "eval_end", mode="before")
+    @pydantic.field_validator("start", "stage1_end", "train_end", "eval_end", mode="before")
     @classmethod
     def _no_guess(cls, value):
         # Pydantic reads the text "0.5" as half a second after 1970, and true as the number 1.
@@ -176,7 +201,7 @@ class SplitSettings(Section):
         except ValueError:
             return value
 
-    @pydantic.field_validator("stage1_end", "train_end", "eval_end", mode="after")
+    @pydantic.field_validator("start", "stage1_end", "train_end", "eval_end", mode="after")
     @classmethod
     def _number(cls, value):
         if value is None:
@@ -193,11 +218,13 @@ class SplitSettings(Section):
 
     @pydantic.model_validator(mode="after")
     def _ascending(self):
-        borders = [b for b in (self.stage1_end, self.train_end, self.eval_end) if b is not None]
+        borders = [b for b in (self.start, self.stage1_end, self.train_end, self.eval_end) if b is not None]
+        if isinstance(self.start, float):
+            raise ValueError(f"start: expected a time (an ISO date or unix seconds), got the fraction {self.start}")
         if len({isinstance(b, float) for b in borders}) > 1:
             raise ValueError("give all borders as fractions or all as times, not a mixture")
         if sorted(set(borders)) != borders:
-            raise ValueError(f"borders must ascend: stage1_end < train_end < eval_end, got {borders}")
+            raise ValueError(f"borders must ascend: start < stage1_end < train_end < eval_end, got {borders}")
         return self
 
     @property
@@ -391,6 +418,25 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     push: PushSettings = PushSettings()
     run: RunSettings = RunSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _spans_need_a_log_in_spans(self):
+        if "{" not in (self.data.log or ""):
+            given = [
+                name
+                for name, value in (
+                    ("split.spans", self.split.spans),
+                    ("data.first_span", self.data.first_span),
+                    ("data.last_span", self.data.last_span),
+                )
+                if value is not None
+            ]
+            if given:
+                raise ValueError(
+                    f"{', '.join(given)}: expected data.log to be a pattern with {{SPAN}} or {{YYYY}}, {{MM}} and "
+                    f"{{DD}}, got {self.data.log}"
+                )
+        return self
 
     @pydantic.model_validator(mode="after")
     def _hashed_columns_are_categorical(self):

@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from amen_tf import features
 from amen_tf.config import DataSettings
 from pipeline.event_log.errors import EventLogError, bad_rows_advice
-from pipeline.event_log.files import list_files
 from pipeline.event_log.hashing import combine, hash_column
 from pipeline.event_log.reader import Batch, describe, read_batches
 from pipeline.event_log.report import BrokenRule, LogReport, iso_time, print_report
+from pipeline.event_log.spans import log_files
 
 __all__ = ["BrokenRule", "LogReport", "check_log", "print_report", "require_trainable", "require_whole"]
 
@@ -33,7 +33,7 @@ def check_log(log: str, data: DataSettings) -> LogReport:
     Raises:
       EventLogError: no such log, a file that cannot be read or lacks a column, or times in the wrong unit.
     """
-    files = list_files(log, data.format)
+    files = log_files(log, data)
     tally = _Tally(data)
     for path in files:
         for batch in read_batches(path, data):

@@ -10,8 +10,8 @@ import numpy as np
 from amen_tf import features
 from amen_tf.config import DataSettings
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.files import list_files
 from pipeline.event_log.reader import read_batches, require_good
+from pipeline.event_log.spans import log_files
 
 
 def impression_time_quantiles(log: str, data: DataSettings, fractions: Sequence[float]) -> list[int]:
@@ -31,7 +31,7 @@ def impression_time_quantiles(log: str, data: DataSettings, fractions: Sequence[
       EventLogError: bad rows under `stop`, no impressions, or too few distinct times.
     """
     parts = []
-    for path in list_files(log, data.format):
+    for path in log_files(log, data):
         for batch in read_batches(path, data):
             require_good(batch, data)
             label = batch.table.column(batch.table.schema.get_field_index(features.LABEL)).to_numpy()

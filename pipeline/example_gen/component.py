@@ -13,7 +13,7 @@ from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
 
 from pipeline.event_log import side_tables
-from pipeline.event_log.files import list_files
+from pipeline.event_log.spans import as_glob, has_spans, log_files
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.inputs import log_of, pack, rules_of, split_log
 from pipeline.example_gen.rules import MovelineRules
@@ -43,7 +43,7 @@ class MovelineDriver(driver.FileBasedDriver):
         resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         data = rules_of(resolved).data
         tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint([*list_files(log_of(resolved), data.format), *tables])
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint([*log_files(log_of(resolved), data), *tables])
         return resolved
 
 
@@ -71,17 +71,18 @@ class MovelineExampleGen(component.FileBasedExampleGen):
         """Makes the stage.
 
         Args:
-          log: a file, a folder (searched in depth) or a glob; may hold TFX's {SPAN} or {YYYY}, {MM}, {DD}.
+          log: a file, a folder (searched in depth), a glob, or a pattern with {SPAN} or {YYYY}, {MM} and {DD}, of which
+            those spans are read that the rules name. (TFX itself reads the newest span alone.)
           rules: what the examples are; part of the cache key.
           code_fingerprint: changes when the project's code changes; part of the cache key, because TFX sees only the
             executor's name.
         """
-        base, pattern = split_log(log)
+        base, pattern = split_log(as_glob(log) if has_spans(log) else log)
         # TFX wants a share for each split; this executor splits by time and reads the names from the rules.
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in rules.split_names]
         super().__init__(
             input_base=base,
             input_config=utils.make_default_input_config(pattern),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits)),
-            custom_config=pack(rules, code_fingerprint),
+            custom_config=pack(rules, code_fingerprint, log if has_spans(log) else ""),
         )

@@ -20,9 +20,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from pipeline.event_log import side_tables
-from pipeline.event_log.files import list_files
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
+from pipeline.event_log.spans import log_files
 from pipeline.example_gen import report, shuffle, steps, wire
 from pipeline.example_gen.inputs import log_of, rules_of
 from pipeline.example_gen.rules import MovelineRules
@@ -49,7 +49,7 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         rules = rules_of(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        files = list_files(log_of(exec_properties), rules.data.format)
+        files = log_files(log_of(exec_properties), rules.data)
         if rules.data.item_table:
             # Every worker reads it; what is wrong with it is better said once, and before the log is read.
             side_tables.read(side_tables.ITEM, rules.data)

@@ -31,9 +31,13 @@ def split_log(log: str) -> tuple[str, str]:
     return base, pattern
 
 
-def pack(rules: MovelineRules, code_fingerprint: str) -> example_gen_pb2.CustomConfig:
-    """Rules and code as the component's `custom_config`. JSON text, because a Struct turns integers into floats."""
+def pack(rules: MovelineRules, code_fingerprint: str, spans: str = "") -> example_gen_pb2.CustomConfig:
+    """Rules and code as the component's `custom_config`, and the pattern of a log in spans.
+
+    JSON text, because a Struct turns integers into floats.
+    """
     content = struct_pb2.Struct()
+    content["spans"] = spans
     content["rules"] = json.dumps(rules.to_dict(), sort_keys=True)
     content["code_fingerprint"] = code_fingerprint
     config = example_gen_pb2.CustomConfig()
@@ -43,15 +47,21 @@ def pack(rules: MovelineRules, code_fingerprint: str) -> example_gen_pb2.CustomC
 
 def rules_of(exec_properties: dict[str, Any]) -> MovelineRules:
     """The rules that `pack` put into the component."""
+    return MovelineRules.from_dict(json.loads(_packed(exec_properties)["rules"]))
+
+
+def _packed(exec_properties: dict[str, Any]) -> struct_pb2.Struct:
     config = example_gen_pb2.CustomConfig()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY], config)
     content = struct_pb2.Struct()
     config.custom_config.Unpack(content)
-    return MovelineRules.from_dict(json.loads(content["rules"]))
+    return content
 
 
 def log_of(exec_properties: dict[str, Any]) -> str:
-    """The log's path, folder or glob, with spans filled in by the driver."""
+    """The log's path, folder, glob, or pattern of spans."""
+    if spans := _packed(exec_properties)["spans"]:
+        return spans
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
     return os.path.join(exec_properties[standard_component_specs.INPUT_BASE_KEY], config.splits[0].pattern)

@@ -12,6 +12,8 @@ Readings taken where the rules leave room:
 - The pieces of a request above the candidate limit share its time, moveline, scene and request features.
 - A positive impression that enters as a click is a future item if `click_behavior` is a positive behaviour.
 - Diff samples may lie before a border: they are history, and their labels were known at t.
+- The start of the first split is a border too. Before it there are requests, which say how long the movelines of diff
+  samples are, but no examples.
 """
 
 import dataclasses
@@ -49,9 +51,9 @@ class Plan:
     Attributes:
       rules: the rules it was made by.
       positions: the sorted events and each request's offsets into them.
-      split: int64 `[requests]`, index into `rules.split_names`.
+      split: int64 `[requests]`, index into `rules.split_names`; -1 before the start.
       counts: rows and requests by fate, see `make_plan`.
-      other_events: int64 `[splits]`, events that are not impressions, by their own time.
+      other_events: int64 `[splits]`, events that are not impressions and not before the start, by their own time.
     """
 
     rules: MovelineRules
@@ -90,15 +92,18 @@ class Plan:
 def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -> Plan:
     """Sorts the events and finds, for each request, what its example consists of. Arguments as `build_examples`.
 
-    Counts: `rows` = `duplicates` + `impressions` + `other_events`; `requests` (before the cut at the candidate limit),
-    `requests_above_limit`, `requests_cut_at_border`.
+    Counts: `rows` = `duplicates` + `impressions` + `other_events`, of which `history_impressions` and `history_events`
+    lie before the start; `requests` (before the cut at the candidate limit), `requests_above_limit`,
+    `requests_cut_at_border`, from the start on.
     """
     columns = {name: CodedColumn.of(events.column(name)) for name in events.column_names}
     middle = [name for name in columns if name not in (*_ORDER_FIRST, features.LABEL)]
     rows = total_order(columns[name] for name in (*_ORDER_FIRST, *middle, features.LABEL))
     columns = {name: column.rows(rows) for name, column in columns.items()}
     clock = _Clock(columns[features.USER_ID], columns[features.TIMESTAMP])
-    split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="right")
+    # -1 before the start.
+    first = 0 if rules.start is None else -1
+    split_of_time = first + np.searchsorted(np.array(rules.borders, np.int64), clock.times, side="right")
 
     impression = columns[features.BEHAVIOR].is_in([rules.data.impression_behavior])
     labels = columns[features.LABEL]
@@ -139,15 +144,18 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
         future_length=np.minimum(future_stop - future_start, rules.contract.flow_length),
         diff=diff,
     )
+    split_of_row = split_of_time[clock.time_code]
+    before_start = split_of_row < 0
     counts = {
         "rows": events.num_rows,
         "duplicates": events.num_rows - len(rows),
         "impressions": int(impression.sum()),
         "other_events": int((~impression).sum()),
+        "history_impressions": int((impression & before_start).sum()),
+        "history_events": int((~impression & before_start).sum()),
         **requests.counts,
     }
-    split_of_row = split_of_time[clock.time_code]
-    other_events = np.bincount(split_of_row[~impression], minlength=len(rules.split_names))
+    other_events = np.bincount(split_of_row[~impression & ~before_start], minlength=len(rules.split_names))
     return Plan(rules, positions, requests.split, counts, other_events)
 
 
@@ -208,7 +216,8 @@ class _Requests:
         split_of_time: np.ndarray,
         rules: MovelineRules,
     ) -> "_Requests":
-        end_code = np.append(clock.code_before(np.array(rules.split_ends[:-1], np.int64)), len(clock.times))
+        # By split; last that of the requests before the start, which have split -1 and no use for it.
+        end_code = np.append(clock.code_before(np.array(rules.split_ends[:-1], np.int64)), [len(clock.times)] * 2)
 
         user = clock.user[impressions]
         named = columns[features.REQUEST_ID].rows(impressions)
@@ -228,6 +237,7 @@ class _Requests:
         group_start = np.flatnonzero(group_first)
         group_size = np.diff(np.append(group_start, len(order)))
 
+        group_split = split[group_start]
         group = np.cumsum(group_first) - 1
         place = np.arange(len(order)) - group_start[group]
         start = np.flatnonzero(place % rules.data.max_candidates == 0)
@@ -243,8 +253,8 @@ class _Requests:
             user_begin=clock.moment(clock.user[head], 0),
             split_end=clock.moment(clock.user[head], end_code[split]),
             counts={
-                "requests": len(group_start),
-                "requests_above_limit": int((group_size > rules.data.max_candidates).sum()),
+                "requests": int((in_split := group_split >= 0).sum()),
+                "requests_above_limit": int((in_split & (group_size > rules.data.max_candidates)).sum()),
                 "requests_cut_at_border": int((same_name & group_first[1:]).sum()),
             },
         )

@@ -10,6 +10,8 @@ from pipeline.example_gen.rules import MovelineRules
 
 # Of every row read, one.
 FATES = ("quarantined", "above_user_limit", "duplicates", "used")
+# Of those used, what lies before the start of the first split.
+HISTORY = ("history_impressions", "history_events")
 
 
 def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
@@ -19,8 +21,9 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
       `rows`: read = quarantined + above_user_limit + duplicates + used, and used = impressions + other_events.
       `requests`: total, above_limit (cut at the candidate limit), cut_at_border. `splits`: per split examples,
       candidates, clicked, without_history (examples of users who had done nothing before), other_events (inside its
-      time); the candidates of all splits are the impressions, their other events all other events. `tables`, where
-      there are any: rows whose item or user has no row in its table.
+      time); the candidates of all splits are the impressions, their other events all other events, but
+      for those before `split.start` (history_impressions, history_events). `tables`, where there are any: rows whose
+      item or user has no row in its table.
     """
     log = counts["log"]
     rows = {
@@ -31,12 +34,13 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
         "used": log["impressions"] + log["other_events"],
         "impressions": log["impressions"],
         "other_events": log["other_events"],
+        **{name: log[name] for name in HISTORY if rules.start is not None},
     }
     splits = counts["splits"]
     lost = {
         "rows": rows["read"] - sum(rows[fate] for fate in FATES),
-        "impressions": rows["impressions"] - sum(split["candidates"] for split in splits.values()),
-        "other events": rows["other_events"] - sum(split["other_events"] for split in splits.values()),
+        "impressions": rows["impressions"] - _sum(splits, "candidates") - log["history_impressions"],
+        "other events": rows["other_events"] - _sum(splits, "other_events") - log["history_events"],
     }
     if any(lost.values()):
         raise RuntimeError(
@@ -55,6 +59,10 @@ def make(facts: dict, counts: dict, rules: MovelineRules) -> dict:
         "splits": {split: splits[split] for split in rules.split_names},
         **({"tables": counts["tables"]} if counts["tables"] else {}),
     }
+
+
+def _sum(splits: dict, name: str) -> int:
+    return sum(split[name] for split in splits.values())
 
 
 def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:

@@ -21,6 +21,7 @@ class MovelineRules:
         that changing it makes none anew: where the log lies, how it was simulated, how Transform will cut numbers.
       split_names: splits in time order.
       split_ends: unix seconds, one per split: an example belongs to the first split with t < end. None for the last.
+      start: unix seconds: earlier requests make no examples, their rows are history alone. None for no such time.
       seed: decides the order of the examples inside a file, nothing else.
     """
 
@@ -28,10 +29,11 @@ class MovelineRules:
     data: DataSettings
     split_names: tuple[str, ...]
     split_ends: tuple[int | None, ...]
+    start: int | None = None
     seed: int = 17
 
     def __post_init__(self):
-        borders = self.split_ends[:-1]
+        borders = self.borders
         if (
             not self.split_names
             or len(self.split_names) != len(self.split_ends)
@@ -43,6 +45,11 @@ class MovelineRules:
                 "Expected one ascending end in unix seconds per split and None for the last, "
                 f"got names {self.split_names} and ends {self.split_ends}."
             )
+
+    @property
+    def borders(self) -> tuple[int, ...]:
+        """The start, if there is one, and the ends of all splits but the last, ascending."""
+        return (*(() if self.start is None else (self.start,)), *self.split_ends[:-1])
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "MovelineRules":
@@ -69,6 +76,7 @@ class MovelineRules:
             data=data,
             split_names=split.names,
             split_ends=(*stage1, split.train_end, split.eval_end, None),
+            start=split.start,
             seed=settings.seed,
         )
 
@@ -89,6 +97,7 @@ class MovelineRules:
             "data": self.data.model_dump(mode="json"),
             "split_names": list(self.split_names),
             "split_ends": list(self.split_ends),
+            "start": self.start,
             "seed": self.seed,
         }
 
@@ -100,5 +109,6 @@ class MovelineRules:
             data=DataSettings.model_validate(content["data"]),
             split_names=tuple(content["split_names"]),
             split_ends=tuple(content["split_ends"]),
+            start=content["start"],
             seed=content["seed"],
         )

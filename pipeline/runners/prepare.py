@@ -9,7 +9,7 @@ import pathlib
 from amen_tf.config import Settings, SplitSettings
 from pipeline.event_log import side_tables
 from pipeline.event_log.check import check_log, require_trainable, require_whole
-from pipeline.event_log.files import list_files
+from pipeline.event_log.spans import log_files, window
 from pipeline.event_log.split_times import impression_time_quantiles
 from pipeline.runners.layout import Layout
 
@@ -31,9 +31,12 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
       EventLogError: the log is absent, broken or cannot be learned from.
     """
     log = settings.data.log or _simulated(settings, layout)
+    if settings.split.spans is not None:
+        data, split = window(log, settings.data, settings.split)
+        settings = settings.model_copy(update={"data": data, "split": split})
     data = settings.data
     tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
-    key = _key([*list_files(log, data.format), *tables], settings)
+    key = _key([*log_files(log, data), *tables], settings)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if known.get("key") != key:
         report = check_log(log, data)
@@ -44,7 +47,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
             side_tables.read(owner, data)
         known = {"key": key, "borders": borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))
-    split = SplitSettings(**known["borders"])
+    split = SplitSettings(**{**dict(settings.split), **known["borders"]})
     settings = settings.model_copy(update={"split": split})
     _write(layout.settings, settings.to_yaml())
     return Prepared(settings, log)

@@ -326,3 +326,30 @@ def test_settings_in_the_docs_of_the_data_path_are_valid():
     assert any("item_table" in block.get("data", {}) for block in blocks)
     for block in blocks:
         Settings.parse({"data": {"log": "x"}, **block}, "docs/data.md")
+
+
+@pytest.mark.parametrize(
+    ("data", "split", "fault"),
+    [
+        ({"log": "x.csv"}, {"spans": {"stage1": 3}}, "split.spans: expected data.log to be a pattern with {SPAN}"),
+        ({"log": "x.csv", "last_span": 5}, {}, "data.last_span: expected data.log to be a pattern"),
+        ({"log": "{SPAN}"}, {"start": 0.5}, "start: expected a time"),
+        (
+            {"log": "{SPAN}"},
+            {"start": 9, "stage1_end": 5, "train_end": 7, "eval_end": 8},
+            "borders must ascend: start <",
+        ),
+        ({"log": "{SPAN}"}, {"spans": {"days": 3}}, "days"),
+    ],
+)
+def test_spans_and_starts_that_cannot_be(data, split, fault):
+    with pytest.raises(SettingsError, match=re.escape(fault)):
+        Settings.parse({"data": data, "split": split}, "test")
+
+
+def test_spans_are_dates_or_numbers(tmp_path):
+    (tmp_path / "s.yaml").write_text("data: {log: '{SPAN}', last_span: 2026-03-01}\nsplit: {spans: {newest: 12}}")
+    settings = Settings.load(tmp_path / "s.yaml")
+    assert settings.data.last_span == dt.date(2026, 3, 1) and settings.split.spans.newest == 12
+    (tmp_path / "again.yaml").write_text(settings.to_yaml())
+    assert Settings.load(tmp_path / "again.yaml") == settings

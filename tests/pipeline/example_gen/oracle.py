@@ -38,6 +38,9 @@ def _in_order(events, rules):
 
 
 def _split_of(time, rules):
+    """None before the start."""
+    if rules.start is not None and time < rules.start:
+        return None
     for name, end in zip(rules.split_names, rules.split_ends, strict=True):
         if end is None or time < end:
             return name
@@ -66,6 +69,8 @@ def _of_user(history, rules, clicks_are_logged):
     request_time = {id(event): min(e["timestamp"] for e in group) for group in groups.values() for event in group}
 
     for (_, split), group in groups.items():
+        if split is None:
+            continue
         t = request_time[id(group[0])]
         head = group[0]
         moveline = [e for e in acts if e["timestamp"] < t][-contract.moveline_length :]

@@ -27,7 +27,7 @@ def random_rules(rng):
         diff_window_hours=rng.choice([0.01, 0.2, 24]),
         impressions_as_clicks=rng.choice(["auto", "always", "never"]),
         positive_behaviors=rng.choice([("click", "cart"), ("cart",), ("click", "favorite", "search")]),
-        split=rng.choice([BORDERS, {**BORDERS, "stage1_end": None}]),
+        split=rng.choice([BORDERS, {**BORDERS, "stage1_end": None}, {**BORDERS, "start": 505}]),
     )
 
 
@@ -42,7 +42,7 @@ def test_random_logs_give_the_oracles_examples(block):
         expected = oracle.make_examples(events, rules, clicks)
         assert comparable(examples(events, rules, clicks)) == comparable(expected), f"seed {seed}"
         made += sum(map(len, expected.values()))
-    assert made > 50
+    assert made > 25
 
 
 @pytest.mark.parametrize("seed", range(10))

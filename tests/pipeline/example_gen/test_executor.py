@@ -1,6 +1,7 @@
 """The stage on real files: through TFX's runner with its cache, and `Do` alone for what it writes and refuses."""
 
 import csv
+import datetime
 import glob
 import json
 import os
@@ -425,3 +426,52 @@ def test_a_changed_table_is_noticed(tmp_path):
     assert [len(run_pipeline(tmp_path / "log.csv", rules, tmp_path / "root")) for _ in range(2)] == [1, 1]
     (tmp_path / "items.csv").write_text("item_id,brand,tags\na,y,\n")
     assert len(run_pipeline(tmp_path / "log.csv", rules, tmp_path / "root")) == 2
+
+
+def test_a_window_of_daily_files_gives_the_examples_of_one_file(tmp_path):
+    day, first = 86_400, 20_000
+    events = [
+        make(time, item, user=user)
+        for span in range(8)
+        for user in "uv"
+        for time, item, make in (
+            ((first + span) * day + 5, f"a{span}", lambda t, i, user: event(t, "cart", i, user=user)),
+            ((first + span) * day + 9, f"b{span}", lambda t, i, user: shown(t, i, 1, user=user)),
+        )
+    ]
+    write_csv(tmp_path / "log.csv", events)
+    for span in range(8):
+        folder = tmp_path / "days" / f"day={datetime.date(1970, 1, 1) + datetime.timedelta(days=first + span)}"
+        folder.mkdir(parents=True)
+        write_csv(folder / "part.csv", [e for e in events if e["timestamp"] // day == first + span])
+    borders = {"start": (first + 3) * day, "stage1_end": (first + 4) * day}
+    borders |= {"train_end": (first + 6) * day, "eval_end": (first + 7) * day}
+    log = f"{tmp_path}/days/day={{YYYY}}-{{MM}}-{{DD}}/*.csv"
+
+    options = {"split": borders, "impressions_as_clicks": "never"}
+    whole, in_days = make_rules(**options), make_rules(log=log, first_span=first, last_span=first + 7, **options)
+    do(tmp_path / "log.csv", whole, tmp_path / "whole")
+    do(log, in_days, tmp_path / "days_out")
+    assert content(tmp_path / "whole") == content(tmp_path / "days_out")
+    report = json.loads((tmp_path / "days_out" / "report.json").read_text())
+    assert [split["examples"] for split in report["splits"].values()] == [2, 4, 2, 2]
+    # Three days before the start: of them there are no examples, but they are in the movelines.
+    assert report["rows"]["history_impressions"] == report["rows"]["history_events"] == 6
+    (one, _) = read_examples(tmp_path / "days_out", in_days)["stage1"]
+    assert one["moveline_item_id"] == [b"a0", b"a1", b"a2", b"a3"] and one["diff_clicked_item_id"] == [b"b2"]
+
+    # Two days of history are read, and no more.
+    short = make_rules(log=log, first_span=first + 1, last_span=first + 7, **options)
+    do(log, short, tmp_path / "short")
+    assert read_examples(tmp_path / "short", short)["stage1"][0]["moveline_item_id"] == [b"a1", b"a2", b"a3"]
+
+
+def test_a_new_day_in_the_window_is_noticed_and_one_outside_is_not(tmp_path):
+    write_small_log(tmp_path / "1.csv")
+    rules = rules_of_files(log="{SPAN}", last_span=5)
+    log = f"{tmp_path}/{{SPAN}}.csv"
+    assert len(run_pipeline(log, rules, tmp_path / "root")) == 1
+    write_csv(tmp_path / "9.csv", [event(START + 2, "cart", "z")])
+    assert len(run_pipeline(log, rules, tmp_path / "root")) == 1
+    write_csv(tmp_path / "2.csv", [event(START + 2, "cart", "z")])
+    assert len(run_pipeline(log, rules, tmp_path / "root")) == 2

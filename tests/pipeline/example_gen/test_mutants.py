@@ -40,8 +40,12 @@ MISTAKES = {
         "found = count > clock.before(rows, requests.user_begin)",
     ),
     "splits: t <= border for t < border": (
-        'split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="right")',
-        'split_of_time = np.searchsorted(np.array(rules.split_ends[:-1], np.int64), clock.times, side="left")',
+        'first + np.searchsorted(np.array(rules.borders, np.int64), clock.times, side="right")',
+        'first + np.searchsorted(np.array(rules.borders, np.int64), clock.times, side="left")',
+    ),
+    "splits: no start": (
+        "first = 0 if rules.start is None else -1",
+        "first = 0",
     ),
     "requests: not cut at the border": (
         "group_first[1:] = ~(same_name & (split[1:] == split[:-1]))",

@@ -61,7 +61,14 @@ rules = st.builds(
     diff_window_hours=st.sampled_from([1 / 3600, 999 / 3600, 1000 / 3600, 24.0]),
     impressions_as_clicks=st.sampled_from(["auto", "always", "never"]),
     positive_behaviors=st.sampled_from([("click", "cart"), ("cart",), ("search",)]),
-    split=st.sampled_from([BORDERS, {**BORDERS, "stage1_end": None}]),
+    split=st.sampled_from(
+        [
+            BORDERS,
+            {**BORDERS, "stage1_end": None},
+            {**BORDERS, "start": 501},
+            {**BORDERS, "start": 1_000, "stage1_end": None},
+        ]
+    ),
 )
 
 
@@ -88,8 +95,12 @@ def test_every_row_has_one_fate(log, rules):
     shown_rows = {e for e in distinct if ("behavior", "impression") in e}
     splits = [plan.split_counts(split) for split in rules.split_names]
     assert plan.counts["rows"] == len(log) and plan.counts["duplicates"] == len(log) - len(distinct)
-    assert plan.counts["impressions"] == len(shown_rows) == sum(s["candidates"] for s in splits)
-    assert plan.counts["other_events"] == len(distinct - shown_rows) == sum(s["other_events"] for s in splits)
+    of_splits = {name: sum(split[name] for split in splits) for name in ("candidates", "other_events")}
+    history = plan.counts["history_impressions"], plan.counts["history_events"]
+    assert plan.counts["impressions"] == len(shown_rows) == of_splits["candidates"] + history[0]
+    assert plan.counts["other_events"] == len(distinct - shown_rows) == of_splits["other_events"] + history[1]
+    early = [e for e in distinct if rules.start is not None and dict(e)["timestamp"] < rules.start]
+    assert history == (len(shown_rows.intersection(early)), len(set(early) - shown_rows))
 
 
 @many

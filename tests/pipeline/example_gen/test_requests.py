@@ -93,6 +93,8 @@ def test_exact_duplicates_are_dropped_and_counted():
         "duplicates": 2,
         "impressions": 2,
         "other_events": 1,
+        "history_impressions": 0,
+        "history_events": 0,
         "requests": 1,
         "requests_above_limit": 0,
         "requests_cut_at_border": 0,

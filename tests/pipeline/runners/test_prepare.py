@@ -173,3 +173,26 @@ def test_what_is_known_is_written_in_one_step(tmp_path, log):
     layout = Layout(settings)
     assert set(json.loads(layout.prepared.read_text())) == {"key", "borders"}
     assert not list(layout.folder.glob("*.tmp"))
+
+
+def test_the_window_of_a_log_in_spans_moves_on(tmp_path, reads):
+    day = 86_400
+    (tmp_path / "log").mkdir()
+
+    def write(span):
+        rows = [f"u,{span * day + n},feed,impression,i{n},c,{n % 2}," for n in range(10)]
+        (tmp_path / "log" / f"{span}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+
+    for span in range(20_000, 20_006):
+        write(span)
+    split = {"spans": {"history": 1, "stage1": 1, "stage2": 1, "eval": 1, "test": 1}}
+    settings = settings_for(tmp_path, tmp_path / "log" / "{SPAN}.csv", split=split)
+    first = prepared(settings).settings
+    assert (first.data.first_span, first.data.last_span) == (20_001, 20_005)
+    assert first.split.start == 20_002 * day and first.split.eval_end == 20_005 * day
+    assert prepared(settings).settings == first and reads == ["check_log"]
+    # What was written of the run names the spans, and means the same when they are no longer the newest.
+    write(20_006)
+    again = Settings.load(Layout(settings).settings)
+    assert prepared(again).settings.split == first.split
+    assert prepared(settings).settings.data.last_span == 20_006

@@ -1,0 +1,160 @@
+"""Logs in spans, one folder or file a day: which spans there are, and the window of them that a run reads.
+
+In: a pattern with {SPAN}, or {YYYY}, {MM} and {DD}, as TFX has them, and the run's `SplitSettings`. Out: the files of
+some spans, and borders in unix seconds. A span's number counts days since 1970-01-01 where the pattern has dates.
+"""
+
+import datetime as dt
+import re
+
+import numpy as np
+
+from amen_tf import features
+from amen_tf.config import DataSettings, SplitSettings
+from pipeline.event_log.errors import EventLogError
+from pipeline.event_log.files import list_files
+from pipeline.event_log.reader import read_batches
+
+_DATE = ("YYYY", "MM", "DD")
+_DIGITS = {"SPAN": r"\d+", "YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}"}
+_SHOWN = 5
+_EPOCH = dt.date(1970, 1, 1)
+
+
+def has_spans(log: str) -> bool:
+    """Whether the path of a log is a pattern of spans."""
+    return "{" in log
+
+
+def as_glob(log: str) -> str:
+    """The pattern as a glob that finds the files of all spans, and maybe others.
+
+    Raises:
+      EventLogError: the pattern has other fields, or half a date.
+    """
+    fields = re.findall(r"\{([^{}]*)\}", log)
+    if sorted(set(fields)) not in (["SPAN"], sorted(_DATE)) or len(fields) != len(set(fields)):
+        raise EventLogError(
+            f"{log}: expected {{SPAN}} once, or each of {{YYYY}}, {{MM}} and {{DD}} once, in the path of a log in "
+            f"spans; got {', '.join(f'{{{field}}}' for field in fields) or 'a brace alone'}."
+        )
+    return re.sub(r"\{[^{}]*\}", "*", log)
+
+
+def spans_of(log: str, format: str = "auto") -> dict[int, list[str]]:
+    """Span -> its files, sorted by span and path. Files whose place is no number or date are in none.
+
+    Raises:
+      EventLogError: no file is in a span.
+    """
+    named = re.compile(_regex(log))
+    found: dict[int, list[str]] = {}
+    for path in list_files(as_glob(log), format):
+        if (match := named.fullmatch(path)) and (span := _number(match)) is not None:
+            found.setdefault(span, []).append(path)
+    if not found:
+        raise EventLogError(f"No file of a span matches {log}. Check data.log.")
+    return dict(sorted(found.items()))
+
+
+def log_files(log: str, data: DataSettings) -> list[str]:
+    """The files that a run reads: all of a log, or those of the spans from `data.first_span` to `data.last_span`.
+
+    Raises:
+      EventLogError: there are none.
+    """
+    if not has_spans(log):
+        return list_files(log, data.format)
+    spans = spans_of(log, data.format)
+    first, last = (span_number(limit) for limit in (data.first_span, data.last_span))
+    first, last = min(spans) if first is None else first, max(spans) if last is None else last
+    files = [path for span, of in spans.items() if first <= span <= last for path in of]
+    if not files:
+        raise EventLogError(
+            f"{log}: no files from span {name_of(log, first)} to {name_of(log, last)}. There are "
+            f"{name_of(log, min(spans))} to {name_of(log, max(spans))}: check data.first_span and data.last_span."
+        )
+    return files
+
+
+def span_number(span: dt.date | int | None) -> int | None:
+    """A date as days since 1970-01-01; numbers as they are."""
+    return (span - _EPOCH).days if isinstance(span, dt.date) else span
+
+
+def name_of(log: str, span: int) -> str:
+    """A span as the pattern writes it."""
+    return str(span) if "{SPAN}" in log else str(_EPOCH + dt.timedelta(days=span))
+
+
+def window(log: str, data: DataSettings, split: SplitSettings) -> tuple[DataSettings, SplitSettings]:
+    """The settings with the spans to read and the borders between the newest ones, as `split.spans` counts them.
+
+    Borders are times: where a span begins, which is midnight UTC of its date, or, under {SPAN}, the first impression in
+    its files. What is in a file of one span and belongs into another by its time goes where its time says.
+
+    Raises:
+      EventLogError: a span of the window is not there.
+    """
+    counts, there = split.spans, spans_of(log, data.format)
+    newest = max(there) if counts.newest is None else span_number(counts.newest)
+    sizes = [counts.stage1, counts.stage2, counts.eval, counts.test]
+    begins = newest + 1 - np.cumsum(sizes[::-1])[::-1]
+    missing = [span for span in range(begins[0], newest + 1) if span not in there]
+    if missing:
+        shown = ", ".join(name_of(log, span) for span in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
+        raise EventLogError(
+            f"{log}: of the {sum(sizes)} spans from {name_of(log, int(begins[0]))} to {name_of(log, newest)} that "
+            f"split.spans asks for, {len(missing)} are not there: {shown}. There are {len(there)}, from "
+            f"{name_of(log, min(there))} to {name_of(log, max(there))}. Ask for fewer, or write a file with a header "
+            "alone for a day without events."
+        )
+    start, stage2, evaluation, test = times = [_begin(log, int(span), there, data) for span in begins]
+    for place in range(3):
+        if times[place] >= times[place + 1] and begins[place] < begins[place + 1]:
+            raise EventLogError(
+                f"{log}: spans {name_of(log, int(begins[place]))} and {name_of(log, int(begins[place + 1]))} begin at "
+                "the same time or the later one first. Expected later impressions in every span than in those before."
+            )
+    borders = {"stage1_end": stage2 if counts.stage2 else None, "train_end": evaluation, "eval_end": test}
+    fixed = counts.model_copy(update={"newest": newest})
+    read = {"first_span": int(begins[0]) - counts.history, "last_span": newest}
+    return data.model_copy(update=read), SplitSettings(start=start, spans=fixed, **borders)
+
+
+def _begin(log: str, span: int, there: dict[int, list[str]], data: DataSettings) -> int:
+    if "{SPAN}" not in log:
+        return span * 86_400
+    times = [np.zeros(0, np.int64)]
+    for path in there[span]:
+        for batch in read_batches(path, data):
+            label, time = (batch.table.column(batch.table.schema.get_field_index(name)).to_numpy() for name in _READ)
+            times.append(time[label >= 0])
+    times = np.concatenate(times)
+    if not len(times):
+        raise EventLogError(f"{log}: span {span} has no labelled impressions, so that it is unclear when it begins.")
+    return int(times.min())
+
+
+_READ = (features.LABEL, features.TIMESTAMP)
+
+
+def _regex(log: str) -> str:
+    """The pattern as a regular expression: fields as digits, * within a name, ** through folders, ? one sign."""
+    parts = []
+    for token in re.findall(r"\{[^{}]*\}|\*\*/|\*\*|\*|\?|[^{*?]+", log):
+        if token[0] == "{":
+            parts.append(f"(?P<{token[1:-1]}>{_DIGITS[token[1:-1]]})")
+        else:
+            parts.append({"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(token) or re.escape(token))
+    return "".join(parts)
+
+
+def _number(match: re.Match) -> int | None:
+    found = match.groupdict()
+    if "SPAN" in found:
+        return int(found["SPAN"])
+    try:
+        return (dt.date(*(int(found[name]) for name in _DATE)) - _EPOCH).days
+    except ValueError:
+        return None

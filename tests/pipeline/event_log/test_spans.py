@@ -1,0 +1,152 @@
+"""Logs in spans: which files are whose, the window of the newest, and what is said when a span is not there."""
+
+import datetime as dt
+import pathlib
+
+import pytest
+
+from amen_tf.config import DataSettings, SplitSettings
+from pipeline.event_log import spans
+from pipeline.event_log.errors import EventLogError
+
+DAY = 86_400
+FIRST = dt.date(2026, 2, 26)
+HEADER = "user_id,timestamp,scene,behavior,item_id,label\n"
+
+
+def number(date):
+    return (date - dt.date(1970, 1, 1)).days
+
+
+@pytest.fixture
+def daily(tmp_path):
+    """`daily(days, name)`: the pattern of a log with a file a day from 26 February 2026 on, and other things."""
+
+    def _daily(days=10, name="{day}/part-0.csv", skip=()):
+        for place in range(days):
+            day = FIRST + dt.timedelta(days=place)
+            path = tmp_path / "log" / name.format(day=day, number=place + 1)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if place not in skip:
+                time = number(day) * DAY
+                rows = [
+                    f"u,{time + 3},feed,visit,i,",
+                    f"u,{time + 60},feed,impression,i,1",
+                    f"u,{time + 61},a,visit,i,",
+                ]
+                path.write_text(HEADER + "\n".join(rows) + "\n")
+        (tmp_path / "log" / "latest").mkdir()
+        (tmp_path / "log" / "latest" / "part-0.csv").write_text(HEADER)
+        return str(tmp_path / "log")
+
+    return _daily
+
+
+def test_files_by_date(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
+    found = spans.spans_of(log)
+    assert list(found) == list(range(number(FIRST), number(FIRST) + 10))
+    # February has 28 days; what is in no span is left alone.
+    assert found[number(dt.date(2026, 3, 1))] == [log.split("/{")[0] + "/2026-03-01/part-0.csv"]
+    assert sum(map(len, found.values())) == 10
+    assert spans.name_of(log, number(FIRST)) == "2026-02-26"
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [
+        ("span-{number}/part-0.csv", "span-{SPAN}/*"),
+        ("span-{number}.csv", "span-{SPAN}.csv"),
+        ("deep/er/{number}/part-0.csv", "**/{SPAN}/part-?.csv"),
+    ],
+)
+def test_files_by_number(name, pattern, daily):
+    log = f"{daily(name=name)}/{pattern}"
+    assert list(spans.spans_of(log)) == list(range(1, 11)) and spans.name_of(log, 7) == "7"
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{YYYY}-{MM}/*", "{SPAN}/{YYYY}-{MM}-{DD}", "{SPAN}/{SPAN}", "{VERSION}/x", "{", "{}/"]
+)
+def test_patterns_that_are_none(pattern):
+    with pytest.raises(EventLogError, match="expected {SPAN} once, or each of {YYYY}, {MM} and {DD} once"):
+        spans.as_glob(f"log/{pattern}")
+
+
+def test_days_that_no_calendar_has_are_in_no_span(daily):
+    log = daily(1) + "/{YYYY}-{MM}-{DD}/*.csv"
+    odd = pathlib.Path(log.split("/{")[0], "2026-02-30")
+    odd.mkdir()
+    (odd / "a.csv").write_text(HEADER)
+    assert list(spans.spans_of(log)) == [number(FIRST)]
+
+
+def read(log, **data):
+    return [path.split("/")[-2] for path in spans.log_files(log, DataSettings(log=log, **data))]
+
+
+def test_some_spans_are_read(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
+    assert len(read(log)) == 10
+    assert read(log, first_span=dt.date(2026, 3, 1), last_span=dt.date(2026, 3, 2)) == ["2026-03-01", "2026-03-02"]
+    assert read(log, first_span=number(FIRST) + 9) == ["2026-03-07"]
+    with pytest.raises(EventLogError, match="no files from span 2027-01-01 to 2026-03-07. There are 2026-02-26 to"):
+        read(log, first_span=dt.date(2027, 1, 1))
+    plain = log.split("/{")[0]
+    assert len(spans.log_files(plain, DataSettings(log=plain))) == 11
+
+
+def window(log, **counts):
+    return spans.window(log, DataSettings(log=log), SplitSettings(spans=counts))
+
+
+def test_the_window_is_that_of_the_newest_spans(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
+    data, split = window(log, history=3, stage1=2, stage2=2, eval=1, test=1)
+    first = number(FIRST)
+    assert (data.first_span, data.last_span) == (first + 1, first + 9)
+    begins = (split.start, split.stage1_end, split.train_end, split.eval_end)
+    assert begins == tuple(DAY * (first + days) for days in (4, 6, 8, 9))
+    # A day later it has moved on by a day; the settings say which day it was.
+    assert split.spans.newest == first + 9 and split.resolved
+    data, split = window(log, history=3, stage1=2, stage2=2, newest=dt.date(2026, 3, 6))
+    assert data.last_span == first + 8 and split.eval_end == DAY * (first + 8)
+
+
+def test_one_window_for_both_stages(daily):
+    _, split = window(daily() + "/{YYYY}-{MM}-{DD}/*.csv", stage1=4, stage2=0)
+    assert split.stage1_end is None and split.train_splits == ("train",)
+    assert (split.train_end - split.start) == 4 * DAY
+
+
+def test_numbered_spans_begin_with_their_first_impression(daily):
+    log = daily(name="{number}/part-0.csv") + "/{SPAN}/*.csv"
+    data, split = window(log, history=1, stage1=2, stage2=2)
+    assert (data.first_span, data.last_span) == (4, 10)
+    assert split.eval_end == DAY * (number(FIRST) + 9) + 60
+
+
+def test_history_may_reach_back_before_the_first_span(daily):
+    data, _ = window(daily(6) + "/{YYYY}-{MM}-{DD}/*.csv", history=30, stage1=2, stage2=2)
+    assert data.first_span == number(FIRST) - 30
+    assert len(spans.log_files(data.log, data)) == 6
+
+
+def test_spans_of_the_window_must_be_there(daily):
+    log = daily(skip=(4, 5)) + "/{YYYY}-{MM}-{DD}/*.csv"
+    with pytest.raises(EventLogError, match=r"2 are not there: 2026-03-02, 2026-03-03\. There are 8, from 2026-02-26"):
+        window(log, stage1=3, stage2=2)
+    # In the history they are not missed.
+    assert window(log, history=5, stage1=1, stage2=0, eval=1, test=1)[1].start
+
+
+def test_a_log_without_a_span():
+    with pytest.raises(EventLogError, match="No file matches"):
+        spans.spans_of("/nowhere/{SPAN}/*.csv")
+
+
+def test_numbered_spans_must_follow_each_other_in_time(daily):
+    log = daily(name="{number}/part-0.csv")
+    pathlib.Path(log, "10", "part-0.csv").write_text(pathlib.Path(log, "9", "part-0.csv").read_text())
+    with pytest.raises(EventLogError, match="spans 9 and 10 begin at the same time or the later one first"):
+        window(f"{log}/{{SPAN}}/*.csv", stage1=1, stage2=1)

@@ -6,6 +6,7 @@ model. Unknown keys are errors that name the nearest valid key.
 
 import datetime as dt
 import pathlib
+import re
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -156,6 +157,11 @@ def _is_derived(feature: FeatureSettings) -> bool:
     return feature.name in taken or feature.name.startswith(DERIVED_PREFIXES)
 
 
+def in_spans(log: str | None) -> bool:
+    """Whether the path of a log is a pattern of spans: {SPAN}, or {YYYY}, {MM} and {DD}."""
+    return re.search(r"\{(SPAN|YYYY|MM|DD)\}", log or "") is not None
+
+
 class SpanSettings(Section):
     """How many of the newest spans (days) of a log are for what: a window that moves on as spans come in.
 
@@ -218,6 +224,9 @@ class SplitSettings(Section):
 
     @pydantic.model_validator(mode="after")
     def _ascending(self):
+        given = sorted({"start", "stage1_end", "train_end", "eval_end"} & self.model_fields_set)
+        if self.spans is not None and self.spans.newest is None and given:
+            raise ValueError(f"{', '.join(given)}: with `spans` the borders are where spans begin; give one of the two")
         borders = [b for b in (self.start, self.stage1_end, self.train_end, self.eval_end) if b is not None]
         if isinstance(self.start, float):
             raise ValueError(f"start: expected a time (an ISO date or unix seconds), got the fraction {self.start}")
@@ -421,7 +430,13 @@ class Settings(Section):
 
     @pydantic.model_validator(mode="after")
     def _spans_need_a_log_in_spans(self):
-        if "{" not in (self.data.log or ""):
+        spans, read = self.split.spans, (self.data.first_span, self.data.last_span)
+        if spans is not None and spans.newest is None and read != (None, None):
+            raise ValueError(
+                "data.first_span, data.last_span: split.spans says which spans are read; "
+                "give split.spans.newest instead"
+            )
+        if not in_spans(self.data.log):
             given = [
                 name
                 for name, value in (

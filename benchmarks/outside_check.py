@@ -58,6 +58,9 @@ SEVERAL_CANDIDATES = {"amen_tf AMEN": Asked(None, 5.0)}
 @click.option("--output", type=click.Path(path_type=pathlib.Path), help="Default: outside/ in the run's folder.")
 def main(settings: pathlib.Path, overrides: tuple[str, ...], seed: int, options: tuple[str, ...], output) -> int:
     """Trains all three on the log of SETTINGS and prints AUC, speed and ratios; status 1 if what is asked is missed."""
+    several = [f.name for f in Settings.load(settings, overrides).data.features if f.kind == "multi_valued"]
+    if several:
+        raise click.ClickException(f"FuxiCTR's side reads single values: leave out {', '.join(several)}.")
     python = OUTSIDE / ".venv" / "bin" / "python"
     if not python.exists():
         raise click.ClickException(f"{python} is not there. Make its environment first: {OUTSIDE / 'setup.sh'}")

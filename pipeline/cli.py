@@ -125,10 +125,14 @@ def init(log: str, output: pathlib.Path, name: str):
 def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Path | None):
     """Reports what an event LOG holds and every rule that it breaks; status 1 if there is one."""
     from pipeline.event_log.check import check_log, print_report
+    from pipeline.event_log.spans import window
 
-    data = Settings.load(settings).data if settings else DataSettings(log=log or "")
+    loaded = Settings.load(settings) if settings else None
+    data = loaded.data if loaded else DataSettings(log=log or "")
     if not (log or data.log):
         raise click.UsageError("Give a log, or --settings with data.log.")
+    if loaded and not log and loaded.split.spans is not None:
+        data, _ = window(data.log, data, loaded.split)
     report = check_log(log or data.log, data)
     print_report(report, console)
     if json_file:

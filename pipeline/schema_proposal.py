@@ -124,8 +124,12 @@ def _of_range(feature, column: RawColumn, stats) -> list[Proposal]:
     """For declared numbers: as far again on either side as the values reach, but no sign that they do not have."""
     if column.kind != "float" or feature.WhichOneof("domain_info") or not stats.HasField("num_stats"):
         return []
+    common, missing = stats.num_stats.common_stats, max((h.num_nan for h in stats.num_stats.histograms), default=0)
+    if common.tot_num_values <= missing:
+        return []
     low, high = stats.num_stats.min, stats.num_stats.max
-    reach = high - low
+    # As far again on either side; of a constant, as far as it is from 0.
+    reach = high - low or abs(high)
     least = low - reach if low < 0 else 0.0
     most = high + reach if high > 0 else 0.0
     feature.float_domain.min, feature.float_domain.max = least, most

@@ -11,7 +11,7 @@ from amen_tf.features import FeatureContract
 from pipeline.example_validator import anomaly_table, broken, read_statistics
 from pipeline.pipeline import STATISTICS
 from pipeline.runners.console import print_uncut
-from pipeline.runners.data_stages import run_data_stages
+from pipeline.runners.data_stages import of_last_run, run_data_stages
 from pipeline.schema_proposal import Proposed, difference, propose
 from schemas.loader import read_schema, schema_for
 
@@ -24,7 +24,7 @@ def report(settings: Settings, person: Console, write: pathlib.Path | None = Non
       person: the console.
       write: file for the proposals.
     """
-    settings, outputs = run_data_stages(settings, STATISTICS)
+    settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
     given = settings.data.schema_file
     own = read_schema(given) if given else None

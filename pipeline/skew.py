@@ -20,7 +20,7 @@ from pipeline.logged_requests import read_requests, request_files
 from pipeline.pipeline import STATISTICS
 from pipeline.runners.beam import beam_arguments
 from pipeline.runners.console import print_uncut
-from pipeline.runners.data_stages import run_data_stages
+from pipeline.runners.data_stages import of_last_run, run_data_stages
 from pipeline.validation import Statistics, anomalies, distances
 from schemas.loader import SERVING, read_schema, schema_for
 
@@ -71,7 +71,7 @@ def report(settings: Settings, requests: pathlib.Path, person: Console, folder: 
       person: the console.
       folder: for files in passing.
     """
-    settings, outputs = run_data_stages(settings, STATISTICS)
+    settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
     given = settings.data.schema_file
     schema = schema_for(contract, read_schema(given) if given else None)

@@ -40,11 +40,13 @@ def schema_for(contract: FeatureContract, own: schema_pb2.Schema | None = None) 
     for column in contract.raw_columns:
         if column.name not in known:
             _add(schema, column)
+    if own is not None:
+        _replace(schema, own)
     for feature in schema.feature:
         for prefix, length in ((MOVELINE, contract.moveline_length), (FUTURE, contract.flow_length)):
             if feature.name.startswith(prefix):
                 feature.value_count.max = length
-    return schema if own is None else _with_own(schema, own)
+    return schema
 
 
 def _add(schema: schema_pb2.Schema, column: RawColumn) -> None:
@@ -62,7 +64,7 @@ def _add(schema: schema_pb2.Schema, column: RawColumn) -> None:
             comparator.jensen_shannon_divergence.threshold = _FAR
 
 
-def _with_own(schema: schema_pb2.Schema, own: schema_pb2.Schema) -> schema_pb2.Schema:
+def _replace(schema: schema_pb2.Schema, own: schema_pb2.Schema) -> None:
     places = {feature.name: place for place, feature in enumerate(schema.feature)}
     unknown = [feature.name for feature in own.feature if feature.name not in places]
     if unknown:
@@ -73,7 +75,6 @@ def _with_own(schema: schema_pb2.Schema, own: schema_pb2.Schema) -> schema_pb2.S
     for feature in own.feature:
         schema.feature[places[feature.name]].CopyFrom(feature)
     schema.string_domain.extend(own.string_domain)
-    return schema
 
 
 def read_schema(path: str | pathlib.Path) -> schema_pb2.Schema:

@@ -35,8 +35,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def refuse_nested(values: pa.Array, source: str, file: str, several: bool = False) -> None:
     """Stops at column types that hold no single value per row, or, where there may be several, no list of values."""
-    if several and pa.types.is_list(values.type) and not pa.types.is_nested(values.type.value_type):
-        return
+    if several and (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+        of = values.type.value_type
+        if _is_text(of) or pa.types.is_integer(of):
+            return
     kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         raise EventLogError(
@@ -56,6 +58,8 @@ def text(values: pa.Array) -> tuple[pa.Array, np.ndarray]:
       broken: bool `[n]`.
     """
     values = _plain(values)
+    if pa.types.is_large_list(values.type):
+        values = pc.cast(values, pa.list_(values.type.value_type))
     if pa.types.is_list(values.type):
         values, _ = _joined(values, pc.is_valid(pc.list_flatten(values)))
     broken = np.zeros(len(values), bool)

@@ -15,6 +15,7 @@ from amen_tf.config import DataSettings
 from pipeline.event_log import columns, rules, sources
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import format_of, list_files
+from pipeline.event_log.hashing import hash_column
 
 ITEM, USER = "item", "user"
 KEYS = {ITEM: features.ITEM_ID, USER: features.USER_ID}
@@ -47,6 +48,16 @@ def schema_of(owner: str, data: DataSettings) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
+def check(owner: str, data: DataSettings) -> None:
+    """Raises what `read` would raise, holding no more of the table than a number for each of its ids."""
+    hashes = [np.zeros(0, np.uint64)]
+    for path in files_of(owner, data):
+        hashes += [hash_column(batch.column(0)) for batch in batches(path, owner, data)]
+    every = np.concatenate(hashes)
+    if len(np.unique(every)) < len(every):
+        read(owner, data)
+
+
 def read(owner: str, data: DataSettings) -> pa.Table:
     """A whole table.
 
@@ -76,6 +87,12 @@ def batches(path: str, owner: str, data: DataSettings) -> Iterator[pa.RecordBatc
             f"{path}: the {owner} table (data.{owner}_table) has no column {', '.join(absent)}. Expected "
             f"`{KEYS[owner]}` and every {owner} feature with source: table. Columns present: "
             f"{', '.join(opened.columns) or 'none'}."
+        )
+    repeated = [name for name in schema.names if opened.columns.count(name) > 1]
+    if repeated:
+        raise EventLogError(
+            f"{path}: the header names {', '.join(repeated)} more than once, so it is unclear which to read. "
+            "Rename or drop one of them in the file."
         )
     declared = {f.name: f for f in data.table_features(owner)}
     for part in opened.parts([name for name in schema.names if name in opened.columns], _ROWS_AT_ONCE):

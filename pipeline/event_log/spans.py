@@ -5,25 +5,22 @@ some spans, and borders in unix seconds. A span's number counts days since 1970-
 """
 
 import datetime as dt
+import glob
+import os
 import re
 
 import numpy as np
 
 from amen_tf import features
-from amen_tf.config import DataSettings, SplitSettings
+from amen_tf.config import DataSettings, SplitSettings, in_spans
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.files import list_files
+from pipeline.event_log.files import format_of, list_files
 from pipeline.event_log.reader import read_batches
 
 _DATE = ("YYYY", "MM", "DD")
 _DIGITS = {"SPAN": r"\d+", "YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}"}
 _SHOWN = 5
 _EPOCH = dt.date(1970, 1, 1)
-
-
-def has_spans(log: str) -> bool:
-    """Whether the path of a log is a pattern of spans."""
-    return "{" in log
 
 
 def as_glob(log: str) -> str:
@@ -42,18 +39,27 @@ def as_glob(log: str) -> str:
 
 
 def spans_of(log: str, format: str = "auto") -> dict[int, list[str]]:
-    """Span -> its files, sorted by span and path. Files whose place is no number or date are in none.
+    """Span -> its files, sorted by span and path; where the pattern names folders, the files in them and below.
+
+    Files whose place is no number or date are in none, nor are hidden files and those whose name starts with _.
 
     Raises:
-      EventLogError: no file is in a span.
+      EventLogError: no file is in a span, or there are files of several formats.
     """
+    place = as_glob(log)
+    if any(map(os.path.isdir, glob.glob(place, recursive=True))):
+        log, place = f"{log.rstrip('/')}/**", f"{place.rstrip('/')}/**"
     named = re.compile(_regex(log))
     found: dict[int, list[str]] = {}
-    for path in list_files(as_glob(log), format):
-        if (match := named.fullmatch(path)) and (span := _number(match)) is not None:
+    for path in sorted(glob.glob(place, recursive=True)):
+        named_so = os.path.isfile(path) and not os.path.basename(path).startswith((".", "_"))
+        if named_so and (match := named.fullmatch(path)) and (span := _number(match)) is not None:
             found.setdefault(span, []).append(path)
     if not found:
         raise EventLogError(f"No file of a span matches {log}. Check data.log.")
+    formats = {format_of(path, format) for files in found.values() for path in files}
+    if len(formats) > 1:
+        raise EventLogError(f"{log}: files of several formats ({', '.join(sorted(formats))}). Set data.format to one.")
     return dict(sorted(found.items()))
 
 
@@ -63,10 +69,10 @@ def log_files(log: str, data: DataSettings) -> list[str]:
     Raises:
       EventLogError: there are none.
     """
-    if not has_spans(log):
+    if not in_spans(log):
         return list_files(log, data.format)
     spans = spans_of(log, data.format)
-    first, last = (span_number(limit) for limit in (data.first_span, data.last_span))
+    first, last = (span_number(log, limit) for limit in (data.first_span, data.last_span))
     first, last = min(spans) if first is None else first, max(spans) if last is None else last
     files = [path for span, of in spans.items() if first <= span <= last for path in of]
     if not files:
@@ -77,14 +83,30 @@ def log_files(log: str, data: DataSettings) -> list[str]:
     return files
 
 
-def span_number(span: dt.date | int | None) -> int | None:
-    """A date as days since 1970-01-01; numbers as they are."""
+def span_number(log: str, span: dt.date | int | None) -> int | None:
+    """A span as the settings name it -> its number.
+
+    Raises:
+      EventLogError: a number where the pattern has dates, or the other way round.
+    """
+    if span is None:
+        return None
+    if isinstance(span, dt.date) == ("{SPAN}" in log):
+        expected = "the number of a span" if "{SPAN}" in log else "a date, such as 2026-11-20"
+        raise EventLogError(
+            f"{log}: expected {expected}, got {span} (data.first_span, data.last_span, split.spans.newest)."
+        )
     return (span - _EPOCH).days if isinstance(span, dt.date) else span
+
+
+def _named(log: str, span: int) -> dt.date | int:
+    """Inverse of `span_number`."""
+    return span if "{SPAN}" in log else _EPOCH + dt.timedelta(days=span)
 
 
 def name_of(log: str, span: int) -> str:
     """A span as the pattern writes it."""
-    return str(span) if "{SPAN}" in log else str(_EPOCH + dt.timedelta(days=span))
+    return str(_named(log, span))
 
 
 def window(log: str, data: DataSettings, split: SplitSettings) -> tuple[DataSettings, SplitSettings]:
@@ -97,7 +119,7 @@ def window(log: str, data: DataSettings, split: SplitSettings) -> tuple[DataSett
       EventLogError: a span of the window is not there.
     """
     counts, there = split.spans, spans_of(log, data.format)
-    newest = max(there) if counts.newest is None else span_number(counts.newest)
+    newest = max(there) if counts.newest is None else span_number(log, counts.newest)
     sizes = [counts.stage1, counts.stage2, counts.eval, counts.test]
     begins = newest + 1 - np.cumsum(sizes[::-1])[::-1]
     missing = [span for span in range(begins[0], newest + 1) if span not in there]
@@ -117,8 +139,9 @@ def window(log: str, data: DataSettings, split: SplitSettings) -> tuple[DataSett
                 "the same time or the later one first. Expected later impressions in every span than in those before."
             )
     borders = {"stage1_end": stage2 if counts.stage2 else None, "train_end": evaluation, "eval_end": test}
-    fixed = counts.model_copy(update={"newest": newest})
-    read = {"first_span": int(begins[0]) - counts.history, "last_span": newest}
+    fixed = counts.model_copy(update={"newest": _named(log, newest)})
+    first = int(begins[0]) - counts.history
+    read = {"first_span": _named(log, first), "last_span": _named(log, newest)}
     return data.model_copy(update=read), SplitSettings(start=start, spans=fixed, **borders)
 
 

@@ -12,8 +12,9 @@ from tfx.dsl.components.base import executor_spec
 from tfx.orchestration import data_types
 from tfx.proto import example_gen_pb2
 
+from amen_tf.config import in_spans
 from pipeline.event_log import side_tables
-from pipeline.event_log.spans import as_glob, has_spans, log_files
+from pipeline.event_log.spans import as_glob, log_files
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.inputs import log_of, pack, rules_of, split_log
 from pipeline.example_gen.rules import MovelineRules
@@ -77,12 +78,12 @@ class MovelineExampleGen(component.FileBasedExampleGen):
           code_fingerprint: changes when the project's code changes; part of the cache key, because TFX sees only the
             executor's name.
         """
-        base, pattern = split_log(as_glob(log) if has_spans(log) else log)
+        base, pattern = split_log(as_glob(log) if in_spans(log) else log)
         # TFX wants a share for each split; this executor splits by time and reads the names from the rules.
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in rules.split_names]
         super().__init__(
             input_base=base,
             input_config=utils.make_default_input_config(pattern),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits)),
-            custom_config=pack(rules, code_fingerprint, log if has_spans(log) else ""),
+            custom_config=pack(rules, code_fingerprint, log if in_spans(log) else ""),
         )

@@ -3,7 +3,7 @@
 In: `input_base`, `input_config` (a pattern) and `custom_config` (the rules). Out, in the examples artifact's folder:
 `Split-<name>/data_tfrecord-<shard>-of-<shards>.gz`, `report.json` and, if rows were put aside, `quarantine.csv`.
 
-The same log gives the same bytes in the same files on every run, whatever the number of workers: users are
+The same log and number of shards give the same bytes in the same files on every run, on any runner: users are
 dealt to shards by a stable hash, rows are sorted before anything is made of them, and every shard writes its own files.
 """
 

@@ -50,11 +50,12 @@ def keeps_shuffles_in_memory(options: beam.options.pipeline_options.PipelineOpti
 
 def workers_of(options: beam.options.pipeline_options.PipelineOptions) -> int:
     """How many workers a pipeline has, as far as its options say; at least 1."""
-    workers = options.view_as(WorkerOptions)
+    workers, local = options.view_as(WorkerOptions), options.view_as(DirectOptions).direct_num_workers
     # Flink's and Spark's own option; Beam asks their job server for it, so that it is in no class of options here.
     known = options.get_all_options(drop_default=True).get("parallelism")
-    counts = (options.view_as(DirectOptions).direct_num_workers, workers.num_workers, workers.max_num_workers, known)
-    return max(1, *(int(count) for count in counts if count))
+    # The direct runner takes 0 for all cores.
+    counts = (os.cpu_count() if local == 0 else local, workers.num_workers, workers.max_num_workers, known)
+    return max([1, *(int(count) for count in counts if count)])
 
 
 def shards_for(files: Iterable[str], format: str, workers: int) -> int:

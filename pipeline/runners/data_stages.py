@@ -30,6 +30,21 @@ class _Quiet:
         """The runner raises."""
 
 
+def of_last_run(settings: Settings) -> Settings:
+    """Settings with the window of spans that the run folder's last run had, where they leave it to the newest span.
+
+    What a run was trained on stays what it is when another day comes in.
+    """
+    spans, file = settings.split.spans, Layout(settings).settings
+    if spans is None or spans.newest is not None or not file.exists():
+        return settings
+    last = Settings.load(file).split.spans
+    if last is None:
+        return settings
+    split = settings.split.model_copy(update={"spans": spans.model_copy(update={"newest": last.newest})})
+    return settings.model_copy(update={"split": split})
+
+
 def run_data_stages(settings: Settings, last: str) -> tuple[Settings, dict[str, dict[str, str]]]:
     """Runs ExampleGen to the stage `last` in the settings' run folder, or takes them from its cache.
 

@@ -44,7 +44,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
             require_whole(report, data)
         require_trainable(report)
         for owner in side_tables.KEYS:
-            side_tables.read(owner, data)
+            side_tables.check(owner, data)
         known = {"key": key, "borders": borders(settings.split, log, settings)}
         _write(layout.prepared, json.dumps(known, indent=1))
     split = SplitSettings(**{**dict(settings.split), **known["borders"]})

@@ -336,6 +336,12 @@ def test_settings_in_the_docs_of_the_data_path_are_valid():
         ({"log": "{SPAN}"}, {"start": 0.5}, "start: expected a time"),
         (
             {"log": "{SPAN}"},
+            {"spans": {}, "train_end": 0.7},
+            "train_end: with `spans` the borders are where spans begin",
+        ),
+        ({"log": "{SPAN}", "last_span": 5}, {"spans": {}}, "give split.spans.newest instead"),
+        (
+            {"log": "{SPAN}"},
             {"start": 9, "stage1_end": 5, "train_end": 7, "eval_end": 8},
             "borders must ascend: start <",
         ),

@@ -1,5 +1,6 @@
 """Logged requests of every form are the same rows; and `amen skew`'s findings on distributions made by hand."""
 
+import base64
 import json
 import math
 
@@ -87,8 +88,13 @@ def prediction_log(inputs):
     return log.SerializeToString()
 
 
-def as_json(value):
-    return json.dumps(value).replace("NaN", "null")
+def as_b64(value):
+    """Every text as the bytes that :predict may be sent."""
+    if isinstance(value, str):
+        return {"b64": base64.b64encode(value.encode()).decode()}
+    if isinstance(value, dict):
+        return {name: as_b64(part) for name, part in value.items()}
+    return [as_b64(part) for part in value] if isinstance(value, list) else value
 
 
 def write(folder, name):
@@ -101,6 +107,14 @@ def write(folder, name):
         path.write_text(json.dumps({"signature_name": "rank", "inputs": COLUMNS}))
     elif name == "instances.jsonl":
         path.write_text(json.dumps({"instances": [{name: values[0] for name, values in COLUMNS.items()}]}))
+    elif name == "list.json":
+        path.write_text(json.dumps([REQUEST]))
+    elif name == "b64.jsonl":
+        path.write_text(json.dumps({"inputs": as_b64(COLUMNS)}))
+    elif name == "default.jsonl":
+        path.write_text(json.dumps({"instances": [{"examples": {"b64": base64.b64encode(example()).decode()}}]}))
+    elif name == "bare.jsonl":
+        path.write_text(json.dumps({"instances": [{"b64": base64.b64encode(example()).decode()}]}))
     elif name == "examples.tfrecord.gz":
         write_tfrecord(path, [example()])
     elif name == "log.tfrecord":
@@ -111,7 +125,8 @@ def write(folder, name):
 
 
 FORMS = [
-    *("request.json", "requests.jsonl", "bodies.jsonl", "instances.jsonl"),
+    *("request.json", "requests.jsonl", "bodies.jsonl", "instances.jsonl", "list.json"),
+    *("b64.jsonl", "default.jsonl", "bare.jsonl"),
     *("examples.tfrecord.gz", "log.tfrecord", "default.tfrecord"),
 ]
 
@@ -149,6 +164,14 @@ def test_many_requests_come_in_parts(tmp_path):
         (json.dumps({**REQUEST, "context": {"colour": "red"}}), "line 2: no request of this model.*colour"),
         ('{"inputs": {"scene": ["a"], "timestamp": [1, 2]}}', "as many values in every input"),
         ('{"inputs": {"scene": [], "moveline_item_id": 5}}', "line 2: no request of this model"),
+        ('{"inputs": {"scene": ["feed"]}}', "expected a request with candidate_item_id, got the columns scene"),
+        (
+            '{"instances": [{"candidate_item_id": ["a"], "moveline_behavior": ["x", "y"], "moveline_item_id": ["a"]}]}',
+            "as many values in moveline_item_id as in moveline_behavior, 2, got 1",
+        ),
+        ('{"instances": [{"candidate_item_id": ["a"], "timestamp": "soon"}]}', "timestamp is not int throughout"),
+        ('{"instances": [{"b64": "AAAA"}]}', "line 2: no request of this model"),
+        ("[5]", "line 2: no request of this model"),
     ],
 )
 def test_what_is_no_request_is_named_with_its_line(text, message, tmp_path):
@@ -159,7 +182,7 @@ def test_what_is_no_request_is_named_with_its_line(text, message, tmp_path):
 
 def test_a_record_that_is_neither(tmp_path):
     write_tfrecord(tmp_path / "r.tfrecord", [b"\xff\xfe nothing"])
-    with pytest.raises(LoggedRequestError, match="r.tfrecord, record 1: expected a PredictionLog"):
+    with pytest.raises(LoggedRequestError, match="r.tfrecord, record 1: no request of this model"):
         list(read_requests(str(tmp_path / "r.tfrecord"), CONTRACT))
 
 

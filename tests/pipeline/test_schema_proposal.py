@@ -68,7 +68,7 @@ def test_few_names_ranges_and_presence_are_proposed():
         ("device", "any text"): ("2 values: phone, tablet", "99% are of these"),
         ("device", "may be absent"): ("in 75.0% of the requests", "in 65% at least"),
         ("budget", "may be absent"): ("in 50.0% of the requests", "in 45% at least"),
-        ("budget", "any number"): ("5 to 5", "0 to 5"),
+        ("budget", "any number"): ("5 to 5", "0 to 10"),
         # An absent brand keeps its place as an empty text, which is no news.
         ("candidate_brand", "any text"): ("1 values: x", "99% are of these"),
         ("candidate_drop", "any number"): ("-2 to 3", "-7 to 8"),

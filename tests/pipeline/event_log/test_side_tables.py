@@ -68,13 +68,15 @@ def test_tables_of_several_parquet_files(tmp_path):
         ((HEADER, "a,x,dear,"), "row 1: column `price`: numeric feature is not a finite number"),
         ((HEADER, "a,x,1,", "b,x,1,r|s|t"), "row 2: column `tags`: more than 2 values"),
         ((HEADER, ",x,1,"), "row 1: no item_id"),
+        ((f"{HEADER},brand", "a,x,1,,y"), "the header names brand more than once"),
         ((HEADER, "a,x"), "row 1: wrong number of fields: expected 4 as in the header, got 2"),
         ((HEADER, "a,x,1,", "b,x,1,", "a,y,1,"), r"1 items have more than one row in the item table: a \(2 rows\)"),
     ],
 )
 def test_what_is_wrong_with_a_table(items, message, data):
-    with pytest.raises(EventLogError, match=message):
-        side_tables.read("item", data(items))
+    for look in (side_tables.read, side_tables.check):
+        with pytest.raises(EventLogError, match=message):
+            look("item", data(items))
 
 
 def test_a_table_that_is_not_there(tmp_path):

@@ -66,7 +66,8 @@ def test_files_by_number(name, pattern, daily):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["{YYYY}-{MM}/*", "{SPAN}/{YYYY}-{MM}-{DD}", "{SPAN}/{SPAN}", "{VERSION}/x", "{", "{}/"]
+    "pattern",
+    ["{YYYY}-{MM}/*", "{SPAN}/{YYYY}-{MM}-{DD}", "{SPAN}/{SPAN}", "{YYYY}-{MM}-{dd}/x", "{YYYY}/{YYYY}-{MM}-{DD}"],
 )
 def test_patterns_that_are_none(pattern):
     with pytest.raises(EventLogError, match="expected {SPAN} once, or each of {YYYY}, {MM} and {DD} once"):
@@ -89,7 +90,9 @@ def test_some_spans_are_read(daily):
     log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
     assert len(read(log)) == 10
     assert read(log, first_span=dt.date(2026, 3, 1), last_span=dt.date(2026, 3, 2)) == ["2026-03-01", "2026-03-02"]
-    assert read(log, first_span=number(FIRST) + 9) == ["2026-03-07"]
+    assert read(log, first_span=dt.date(2026, 3, 7)) == ["2026-03-07"]
+    with pytest.raises(EventLogError, match="expected a date, such as 2026-11-20, got 20260307"):
+        read(log, first_span=20260307)
     with pytest.raises(EventLogError, match="no files from span 2027-01-01 to 2026-03-07. There are 2026-02-26 to"):
         read(log, first_span=dt.date(2027, 1, 1))
     plain = log.split("/{")[0]
@@ -104,13 +107,13 @@ def test_the_window_is_that_of_the_newest_spans(daily):
     log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
     data, split = window(log, history=3, stage1=2, stage2=2, eval=1, test=1)
     first = number(FIRST)
-    assert (data.first_span, data.last_span) == (first + 1, first + 9)
+    assert (data.first_span, data.last_span) == (FIRST + dt.timedelta(days=1), dt.date(2026, 3, 7))
     begins = (split.start, split.stage1_end, split.train_end, split.eval_end)
     assert begins == tuple(DAY * (first + days) for days in (4, 6, 8, 9))
     # A day later it has moved on by a day; the settings say which day it was.
-    assert split.spans.newest == first + 9 and split.resolved
+    assert split.spans.newest == dt.date(2026, 3, 7) and split.resolved
     data, split = window(log, history=3, stage1=2, stage2=2, newest=dt.date(2026, 3, 6))
-    assert data.last_span == first + 8 and split.eval_end == DAY * (first + 8)
+    assert data.last_span == dt.date(2026, 3, 6) and split.eval_end == DAY * (first + 8)
 
 
 def test_one_window_for_both_stages(daily):
@@ -128,7 +131,7 @@ def test_numbered_spans_begin_with_their_first_impression(daily):
 
 def test_history_may_reach_back_before_the_first_span(daily):
     data, _ = window(daily(6) + "/{YYYY}-{MM}-{DD}/*.csv", history=30, stage1=2, stage2=2)
-    assert data.first_span == number(FIRST) - 30
+    assert data.first_span == FIRST - dt.timedelta(days=30)
     assert len(spans.log_files(data.log, data)) == 6
 
 
@@ -141,7 +144,7 @@ def test_spans_of_the_window_must_be_there(daily):
 
 
 def test_a_log_without_a_span():
-    with pytest.raises(EventLogError, match="No file matches"):
+    with pytest.raises(EventLogError, match="No file of a span matches"):
         spans.spans_of("/nowhere/{SPAN}/*.csv")
 
 
@@ -150,3 +153,23 @@ def test_numbered_spans_must_follow_each_other_in_time(daily):
     pathlib.Path(log, "10", "part-0.csv").write_text(pathlib.Path(log, "9", "part-0.csv").read_text())
     with pytest.raises(EventLogError, match="spans 9 and 10 begin at the same time or the later one first"):
         window(f"{log}/{{SPAN}}/*.csv", stage1=1, stage2=1)
+
+
+def test_a_folder_a_day(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}"
+    pathlib.Path(log.split("/{")[0], "2026-03-01", "_SUCCESS").write_text("")
+    found = spans.spans_of(log)
+    assert len(found) == 10 and all(len(files) == 1 for files in found.values())
+
+
+def test_other_braces_in_a_path_are_a_path(tmp_path):
+    log = tmp_path / "run{1}" / "log.csv"
+    log.parent.mkdir()
+    log.write_text(HEADER)
+    assert spans.log_files(str(log), DataSettings(log=str(log))) == [str(log)]
+
+
+def test_a_date_is_no_number_of_a_span(daily):
+    log = daily(name="{number}/part-0.csv") + "/{SPAN}/*.csv"
+    with pytest.raises(EventLogError, match="expected the number of a span, got 2026-03-01"):
+        spans.log_files(log, DataSettings(log=log, last_span=dt.date(2026, 3, 1)))

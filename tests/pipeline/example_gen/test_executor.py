@@ -449,7 +449,8 @@ def test_a_window_of_daily_files_gives_the_examples_of_one_file(tmp_path):
     log = f"{tmp_path}/days/day={{YYYY}}-{{MM}}-{{DD}}/*.csv"
 
     options = {"split": borders, "impressions_as_clicks": "never"}
-    whole, in_days = make_rules(**options), make_rules(log=log, first_span=first, last_span=first + 7, **options)
+    days = [datetime.date(1970, 1, 1) + datetime.timedelta(days=first + span) for span in range(8)]
+    whole, in_days = make_rules(**options), make_rules(log=log, first_span=days[0], last_span=days[7], **options)
     do(tmp_path / "log.csv", whole, tmp_path / "whole")
     do(log, in_days, tmp_path / "days_out")
     assert content(tmp_path / "whole") == content(tmp_path / "days_out")
@@ -461,7 +462,7 @@ def test_a_window_of_daily_files_gives_the_examples_of_one_file(tmp_path):
     assert one["moveline_item_id"] == [b"a0", b"a1", b"a2", b"a3"] and one["diff_clicked_item_id"] == [b"b2"]
 
     # Two days of history are read, and no more.
-    short = make_rules(log=log, first_span=first + 1, last_span=first + 7, **options)
+    short = make_rules(log=log, first_span=days[1], last_span=days[7], **options)
     do(log, short, tmp_path / "short")
     assert read_examples(tmp_path / "short", short)["stage1"][0]["moveline_item_id"] == [b"a1", b"a2", b"a3"]
 

@@ -1,5 +1,7 @@
 """Shards: how many there are, that users are spread evenly, and that blocks come back from where they were put."""
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,6 +46,7 @@ def test_a_file_that_is_gone_is_left_to_the_reader(tmp_path):
     [
         ([], True, 1),
         (["--direct_num_workers=2"], True, 2),
+        (["--direct_num_workers=0"], True, os.cpu_count()),
         (["--runner=FlinkRunner", "--parallelism=8"], False, 8),
         (["--runner=SparkRunner"], False, 1),
         (["--runner=PortableRunner", "--job_endpoint=localhost:1"], False, 1),

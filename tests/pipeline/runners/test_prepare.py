@@ -7,6 +7,7 @@ import pytest
 from amen_tf.config import Settings
 from pipeline.event_log.errors import EventLogError
 from pipeline.runners import prepare as module
+from pipeline.runners.data_stages import of_last_run
 from pipeline.runners.layout import Layout
 from pipeline.runners.prepare import prepare
 
@@ -195,4 +196,8 @@ def test_the_window_of_a_log_in_spans_moves_on(tmp_path, reads):
     write(20_006)
     again = Settings.load(Layout(settings).settings)
     assert prepared(again).settings.split == first.split
+    # Nor has the last run been trained on what came in since.
+    assert prepared(of_last_run(settings)).settings.split == first.split
     assert prepared(settings).settings.data.last_span == 20_006
+    assert of_last_run(settings).split.spans.newest == 20_006
+    assert of_last_run(settings_for(tmp_path, tmp_path / "log" / "20006.csv")).split.spans is None

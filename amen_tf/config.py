@@ -22,6 +22,7 @@ from amen_tf.features import (
     MOVELINE,
     USER_KEY,
     VELOCITY,
+    Feature,
     FeatureContract,
 )
 
@@ -50,6 +51,12 @@ class FeatureSettings(Section):
     buckets: int = pydantic.Field(16, ge=2, le=1000)
     values: int = pydantic.Field(8, ge=1, le=100)
     source: Literal["log", "table"] = "log"
+
+    @property
+    def feature(self) -> Feature:
+        """As the contract has it."""
+        several = self.values if self.kind == "multi_valued" else 1
+        return Feature(self.name, self.owner, self.kind, self.buckets, several)
 
 
 class SimulateSettings(Section):
@@ -116,9 +123,7 @@ class DataSettings(Section):
         elsewhere = [f.name for f in self.features if f.source == "table" and f.owner not in ("item", "user")]
         if elsewhere:
             raise ValueError(f"only features of items and users can have source: table, not {', '.join(elsewhere)}")
-        several = {
-            f"{f.name}_{place + 1}" for f in self.features if f.kind == "multi_valued" for place in range(f.values)
-        }
+        several = {field for f in self.features if f.kind == "multi_valued" for field in f.feature.fields}
         clash = sorted(several.intersection(names))
         if clash:
             raise ValueError(f"features named as the values of a multi-valued feature: {', '.join(clash)}")

@@ -79,10 +79,7 @@ class FeatureContract:
     @classmethod
     def from_settings(cls, settings) -> "FeatureContract":
         """The contract of a `config.Settings`."""
-        declared = tuple(
-            Feature(f.name, f.owner, f.kind, f.buckets, f.values if f.kind == "multi_valued" else 1)
-            for f in settings.data.features
-        )
+        declared = tuple(f.feature for f in settings.data.features)
         return cls(settings.model.moveline_length, settings.model.flow_length, declared)
 
     @classmethod

@@ -13,7 +13,7 @@ from pipeline.pipeline import STATISTICS
 from pipeline.runners.console import print_uncut
 from pipeline.runners.data_stages import of_last_run, run_data_stages
 from pipeline.schema_proposal import Proposed, difference, propose
-from schemas.loader import read_schema, schema_for
+from schemas.loader import own_schema, schema_for
 
 
 def report(settings: Settings, person: Console, write: pathlib.Path | None = None) -> int:
@@ -26,8 +26,7 @@ def report(settings: Settings, person: Console, write: pathlib.Path | None = Non
     """
     settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
-    given = settings.data.schema_file
-    own = read_schema(given) if given else None
+    own = own_schema(settings.data.schema_file)
     schema = schema_for(contract, own)
     folder = pathlib.Path(outputs[STATISTICS]["statistics"])
     by_split = {split: read_statistics(str(folder / f"Split-{split}")) for split in settings.split.names}

@@ -22,7 +22,7 @@ from pipeline.runners.beam import beam_arguments
 from pipeline.runners.console import print_uncut
 from pipeline.runners.data_stages import of_last_run, run_data_stages
 from pipeline.validation import Statistics, anomalies, distances
-from schemas.loader import SERVING, read_schema, schema_for
+from schemas.loader import SERVING, own_schema, schema_for
 
 
 def statistics_of(requests: str | pathlib.Path, contract: FeatureContract, folder: pathlib.Path) -> Statistics:
@@ -73,8 +73,7 @@ def report(settings: Settings, requests: pathlib.Path, person: Console, folder: 
     """
     settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
-    given = settings.data.schema_file
-    schema = schema_for(contract, read_schema(given) if given else None)
+    schema = schema_for(contract, own_schema(settings.data.schema_file))
     newest = settings.split.train_splits[-1]
     train = read_statistics(f"{outputs[STATISTICS]['statistics']}/Split-{newest}")
     served = statistics_of(requests, contract, folder)

@@ -92,6 +92,11 @@ def read_schema(path: str | pathlib.Path) -> schema_pb2.Schema:
         ) from e
 
 
+def own_schema(path: str | pathlib.Path | None) -> schema_pb2.Schema | None:
+    """The rules of `data.schema_file`; None where the settings name none. Errors as of `read_schema`."""
+    return None if path is None else read_schema(path)
+
+
 def write_schema(contract: FeatureContract, folder: str | pathlib.Path, own: schema_pb2.Schema | None = None) -> str:
     """Writes the schema of a run and returns its path; arguments as of `schema_for`.
 

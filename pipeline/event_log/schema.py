@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from amen_tf import features
-from amen_tf.config import DataSettings
+from amen_tf.config import DataSettings, FeatureSettings
 from pipeline.event_log.errors import EventLogError
 
 # Files must have these; `label` as well, as soon as one of their rows is an impression.
@@ -48,8 +48,18 @@ def canonical_schema(data: DataSettings) -> pa.Schema:
         (features.CATEGORY_ID, text),
         (features.LABEL, pa.int8()),
         (features.REQUEST_ID, text),
-        *((f.name, pa.float32() if f.kind == "numeric" else text) for f in data.log_features),
+        *of_features(data.log_features),
     ]
+    return of_columns(fields)
+
+
+def of_features(declared: Iterable[FeatureSettings]) -> list[tuple[str, pa.DataType]]:
+    """Name and type of each declared feature's canonical column."""
+    return [(f.name, pa.float32() if f.kind == "numeric" else pa.string()) for f in declared]
+
+
+def of_columns(fields: Iterable[tuple[str, pa.DataType]]) -> pa.Schema:
+    """A schema of these columns, none of which has nulls."""
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
 
 
@@ -83,13 +93,18 @@ def source_columns(data: DataSettings, present: Iterable[str], file: str) -> dic
             found[name] = source
         elif name not in OPTIONAL or name in data.columns:
             raise missing_column(name, source, present, file, declared=name not in REQUIRED + OPTIONAL)
-    repeated = sorted({s for s in found.values() if present.count(s) > 1})
+    refuse_repeated(found.values(), present, file)
+    return found
+
+
+def refuse_repeated(wanted: Iterable[str], present: list[str], file: str) -> None:
+    """Raises where a file has one of the wanted columns more than once."""
+    repeated = sorted({name for name in wanted if present.count(name) > 1})
     if repeated:
         raise EventLogError(
             f"{file}: the header names {', '.join(repeated)} more than once, so it is unclear which to read. "
             "Rename or drop one of them in the file."
         )
-    return found
 
 
 def missing_column(name: str, source: str, present: list[str], file: str, declared: bool = False) -> EventLogError:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from amen_tf import features
 from amen_tf.config import DataSettings
-from pipeline.event_log import columns, rules, sources
+from pipeline.event_log import columns, rules, schema, sources
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import format_of, list_files
 from pipeline.event_log.hashing import hash_column
@@ -39,13 +39,17 @@ def files_of(owner: str, data: DataSettings) -> list[str]:
     return list_files(place, "auto") if place else []
 
 
+def all_files(data: DataSettings) -> list[str]:
+    """The files of both tables; arguments and errors as of `files_of`."""
+    return [path for owner in KEYS for path in files_of(owner, data)]
+
+
 def schema_of(owner: str, data: DataSettings) -> pa.Schema:
     """The key, for items the category, then the declared features: as in `canonical_schema`."""
     fields = [(KEYS[owner], pa.string())]
     if owner == ITEM:
         fields.append((features.CATEGORY_ID, pa.string()))
-    fields += [(f.name, pa.float32() if f.kind == "numeric" else pa.string()) for f in data.table_features(owner)]
-    return pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
+    return schema.of_columns([*fields, *schema.of_features(data.table_features(owner))])
 
 
 def check(owner: str, data: DataSettings) -> None:
@@ -80,24 +84,19 @@ def batches(path: str, owner: str, data: DataSettings) -> Iterator[pa.RecordBatc
     if kind not in _OPENERS:
         raise EventLogError(f"{path}: expected a {owner} table as CSV or Parquet.")
     opened = _OPENERS[kind](path)
-    schema = schema_of(owner, data)
-    absent = [name for name in schema.names if name not in opened.columns and name != features.CATEGORY_ID]
+    target = schema_of(owner, data)
+    absent = [name for name in target.names if name not in opened.columns and name != features.CATEGORY_ID]
     if absent:
         raise EventLogError(
             f"{path}: the {owner} table (data.{owner}_table) has no column {', '.join(absent)}. Expected "
             f"`{KEYS[owner]}` and every {owner} feature with source: table. Columns present: "
             f"{', '.join(opened.columns) or 'none'}."
         )
-    repeated = [name for name in schema.names if opened.columns.count(name) > 1]
-    if repeated:
-        raise EventLogError(
-            f"{path}: the header names {', '.join(repeated)} more than once, so it is unclear which to read. "
-            "Rename or drop one of them in the file."
-        )
+    schema.refuse_repeated(target.names, opened.columns, path)
     declared = {f.name: f for f in data.table_features(owner)}
-    for part in opened.parts([name for name in schema.names if name in opened.columns], _ROWS_AT_ONCE):
+    for part in opened.parts([name for name in target.names if name in opened.columns], _ROWS_AT_ONCE):
         made, faults = {}, [(number, reason) for number, _, reason, _ in part.malformed]
-        for name in schema.names:
+        for name in target.names:
             made[name], found = _column(name, part.rows, declared.get(name), path)
             faults += [(int(part.numbers[row]), f"column `{name}`: {reason}") for row, reason in found]
         empty = np.flatnonzero(pc.equal(made[KEYS[owner]], "").to_numpy(zero_copy_only=False))
@@ -105,7 +104,7 @@ def batches(path: str, owner: str, data: DataSettings) -> Iterator[pa.RecordBatc
         if faults:
             shown = "\n".join(f"  {path}, row {row}: {reason}" for row, reason in sorted(faults)[:_SHOWN])
             raise EventLogError(f"The {owner} table has rows that cannot be used:\n{shown}\nMend or remove them.")
-        yield pa.RecordBatch.from_arrays([made[name] for name in schema.names], schema=schema)
+        yield pa.RecordBatch.from_arrays([made[name] for name in target.names], schema=target)
 
 
 def _column(name: str, rows: pa.RecordBatch, feature, path: str) -> tuple[pa.Array, list[tuple[int, str]]]:
@@ -164,4 +163,4 @@ def join(events: pa.Table, table: pa.Table, owner: str) -> tuple[pa.Table, np.nd
         else:
             events = events.append_column(pa.field(name, values.type, nullable=False), values)
     unknown = pc.and_(pc.is_null(place), pc.not_equal(events.column(key), ""))
-    return events, unknown.to_numpy(zero_copy_only=False) if isinstance(unknown, pa.Array) else unknown.to_numpy()
+    return events, unknown.to_numpy()

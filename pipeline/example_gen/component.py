@@ -43,8 +43,9 @@ class MovelineDriver(driver.FileBasedDriver):
         """
         resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         data = rules_of(resolved).data
-        tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint([*log_files(log_of(resolved), data), *tables])
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint(
+            [*log_files(log_of(resolved), data), *side_tables.all_files(data)]
+        )
         return resolved
 
 

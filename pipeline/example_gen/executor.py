@@ -52,7 +52,7 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         files = log_files(log_of(exec_properties), rules.data)
         if rules.data.item_table:
             # Every worker reads it; what is wrong with it is better said once, and before the log is read.
-            side_tables.read(side_tables.ITEM, rules.data)
+            side_tables.check(side_tables.ITEM, rules.data)
 
         # Beside the splits, not in them: readers take whatever lies in a split's folder.
         temporary = f"{artifact.uri}/_unfinished"

@@ -8,7 +8,7 @@ from pipeline.pipeline import create_pipeline
 from pipeline.runners.beam import beam_arguments
 from pipeline.runners.layout import Layout
 from pipeline.runners.prepare import Prepared
-from schemas.loader import read_schema, write_schema
+from schemas.loader import own_schema, write_schema
 
 
 def create_local_pipeline(prepared: Prepared, layout: Layout, last: str | None = None) -> Pipeline:
@@ -22,8 +22,7 @@ def create_local_pipeline(prepared: Prepared, layout: Layout, last: str | None =
     Raises:
       SchemaError: `data.schema_file` cannot be used.
     """
-    run, given = prepared.settings.run, prepared.settings.data.schema_file
-    own = read_schema(given) if given else None
+    run, own = prepared.settings.run, own_schema(prepared.settings.data.schema_file)
     return create_pipeline(
         prepared.settings,
         pipeline_root=str(layout.artifacts),

@@ -35,8 +35,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
         data, split = window(log, settings.data, settings.split)
         settings = settings.model_copy(update={"data": data, "split": split})
     data = settings.data
-    tables = [path for owner in side_tables.KEYS for path in side_tables.files_of(owner, data)]
-    key = _key([*log_files(log, data), *tables], settings)
+    key = _key([*log_files(log, data), *side_tables.all_files(data)], settings)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if known.get("key") != key:
         report = check_log(log, data)

@@ -170,11 +170,15 @@ def in_spans(log: str | None) -> bool:
 class SpanSettings(Section):
     """How many of the newest spans (days) of a log are for what: a window that moves on as spans come in.
 
-    `history`: spans before those of stage 1 that are read for movelines and make no examples. `stage2: 0`: one window
-    for both stages. `newest`: the last span of the window; the newest there is if not given.
+    `history`: spans before its own that a request's moveline and diff samples may reach back to. `future`: spans after
+    its own that its future items may lie in, as far as they are of its split. `vocabulary`: spans before those of stage
+    1 that vocabularies are learned from too, though no model is. `stage2: 0`: one window for both stages. `newest`: the
+    last span of the window; the newest there is if not given.
     """
 
     history: int = pydantic.Field(30, ge=0)
+    future: int = pydantic.Field(1, ge=0)
+    vocabulary: int = pydantic.Field(0, ge=0)
     stage1: int = pydantic.Field(7, ge=1)
     stage2: int = pydantic.Field(7, ge=0)
     eval: int = pydantic.Field(1, ge=1)
@@ -191,7 +195,7 @@ class SplitSettings(Section):
     A border is a fraction of the labelled impressions in time order (0 < x < 1), unix seconds, or an ISO date or
     time (UTC). `stage1_end: null` means one window for both stages, for logs so large that one pass hides the leak.
     Histories may reach back over a border; labels and futures may not. Before `start`, a time, there are no examples:
-    what lies there is history alone. With `spans`, all borders are where spans of the log begin.
+    what lies there is history alone. With `spans`, spans of the log decide instead, and borders say when they begin.
     """
 
     spans: SpanSettings | None = None
@@ -258,13 +262,19 @@ class SplitSettings(Section):
 
     @property
     def train_splits(self) -> tuple[str, ...]:
-        """All splits before `train_end`; vocabularies and quantiles are learned from these alone."""
+        """The splits that models learn from."""
         return tuple(dict.fromkeys(self.stage1_splits + self.stage2_splits))
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """The splits that vocabularies and quantiles are learned from: those of training, and maybe one before them."""
+        earlier = self.spans is not None and self.spans.vocabulary > 0
+        return (*(("vocabulary",) if earlier else ()), *self.train_splits)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every split in time order."""
-        return (*self.train_splits, "eval", "test")
+        return (*self.learned_from, "eval", "test")
 
 
 class TransformSettings(Section):

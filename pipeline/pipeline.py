@@ -48,6 +48,7 @@ def create_pipeline(
     baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
     flow_folder: str | None = None,
+    span_folder: str | None = None,
     last: str | None = None,
 ) -> Pipeline:
     """Builds the pipeline; nothing is read or written.
@@ -63,6 +64,8 @@ def create_pipeline(
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
       flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
+      span_folder: where what was made of each span of a log in spans is kept for later windows; None makes every window
+        from the beginning.
       last: end with this one of the data stages; what it makes is in the cache of the whole pipeline too.
     """
     if settings.base.architecture not in RANKERS:
@@ -70,9 +73,8 @@ def create_pipeline(
         raise SettingsError(f"base.architecture: expected one of {expected}, got {settings.base.architecture!r}.")
     contract = dataclasses.asdict(FeatureContract.from_settings(settings))
     splits = settings.split
-    example_gen = MovelineExampleGen(
-        log, MovelineRules.from_settings(settings), fingerprint("pipeline.example_gen.executor")
-    ).with_id(EXAMPLES)
+    code = fingerprint("pipeline.example_gen.executor")
+    example_gen = MovelineExampleGen(log, MovelineRules.from_settings(settings), code, span_folder).with_id(EXAMPLES)
     statistics = StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
     schema = ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
     validation = ExampleValidator(
@@ -84,7 +86,7 @@ def create_pipeline(
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
         # The test split stays raw: no trainer can read it, and the Evaluator sends it through the exported model.
         splits_config=transform_pb2.SplitsConfig(
-            analyze=splits.train_splits, transform=[*splits.train_splits, EVAL_SPLIT]
+            analyze=splits.learned_from, transform=[*splits.train_splits, EVAL_SPLIT]
         ),
         custom_config={
             "contract": contract,

@@ -178,6 +178,7 @@ class _Tally:
             first_time=iso_time(int(time.min())),
             last_time=iso_time(int(time.max())),
             distinct_times=len(np.unique(time[shown])),
+            impression_times=_spread(time[shown]),
             duplicates=self._good - _distinct(self._rows),
             events=int(event.sum()),
             impression_behavior=data.impression_behavior,
@@ -188,6 +189,14 @@ class _Tally:
             broken=broken,
         )
         return _with_warnings(report, data)
+
+
+def _spread(times: np.ndarray) -> tuple[int, int, int] | None:
+    """First, median and 95 % quantile, of the times that there are: the lower where two are as near."""
+    if not len(times):
+        return None
+    first, middle, most = np.quantile(times, (0.0, 0.5, 0.95), method="lower")
+    return int(first), int(middle), int(most)
 
 
 def _distinct(parts: list[np.ndarray]) -> int:

@@ -4,8 +4,10 @@ In: a path, a folder or a glob. Out: a sorted list of files, all of one format.
 """
 
 import glob
+import hashlib
 import os
 import pathlib
+from collections.abc import Iterable
 
 from pipeline.event_log.errors import EventLogError
 
@@ -83,3 +85,15 @@ def _suffixes(format: str) -> tuple[str, ...]:
 def _suffix_text(format: str) -> str:
     suffixes = _suffixes(format)
     return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
+
+
+def fingerprint(files: Iterable[str], *more: str) -> str:
+    """Changes with the name, size or modification time of any file, and with any of the further texts."""
+    digest, count = hashlib.sha256(), 0
+    for path in files:
+        stat = os.stat(path)
+        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        count += 1
+    for text in more:
+        digest.update(f"{text}\0".encode())
+    return f"files:{count},sha256:{digest.hexdigest()}"

@@ -38,6 +38,8 @@ class LogReport:
       oversized_requests: requests above `data.max_candidates`, which are cut into several.
       first_time, last_time: ISO 8601 in UTC, None without rows.
       distinct_times: different timestamps among impressions.
+      impression_times: unix seconds of the first impression, of the one in the middle, and of the one that 95 % are not
+        later than; None without.
       duplicates: rows that repeat an earlier row in every column read.
       events: rows that can enter a moveline: all but impressions, and clicked impressions where they count as clicks.
       impression_behavior: the behavior that impressions were looked for by.
@@ -67,6 +69,7 @@ class LogReport:
     first_time: str | None = None
     last_time: str | None = None
     distinct_times: int = 0
+    impression_times: tuple[int, int, int] | None = None
     duplicates: int = 0
     events: int = 0
     impression_behavior: str = "impression"

@@ -1,21 +1,18 @@
 """Logs in spans, one folder or file a day: which spans there are, and the window of them that a run reads.
 
 In: a pattern with {SPAN}, or {YYYY}, {MM} and {DD}, as TFX has them, and the run's `SplitSettings`. Out: the files of
-some spans, and borders in unix seconds. A span's number counts days since 1970-01-01 where the pattern has dates.
+some spans, and the spans of every split. A span's number counts days since 1970-01-01 where the pattern has dates.
 """
 
 import datetime as dt
 import glob
 import os
 import re
+from collections.abc import Collection
 
-import numpy as np
-
-from amen_tf import features
-from amen_tf.config import DataSettings, SplitSettings, in_spans
+from amen_tf.config import DataSettings, SpanSettings, SplitSettings, in_spans
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import format_of, list_files
-from pipeline.event_log.reader import read_batches
 
 _DATE = ("YYYY", "MM", "DD")
 _DIGITS = {"SPAN": r"\d+", "YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}"}
@@ -99,67 +96,67 @@ def span_number(log: str, span: dt.date | int | None) -> int | None:
     return (span - _EPOCH).days if isinstance(span, dt.date) else span
 
 
-def _named(log: str, span: int) -> dt.date | int:
+def named(log: str, span: int) -> dt.date | int:
     """Inverse of `span_number`."""
     return span if "{SPAN}" in log else _EPOCH + dt.timedelta(days=span)
 
 
 def name_of(log: str, span: int) -> str:
     """A span as the pattern writes it."""
-    return str(_named(log, span))
+    return str(named(log, span))
 
 
 def window(log: str, data: DataSettings, split: SplitSettings) -> tuple[DataSettings, SplitSettings]:
-    """The settings with the spans to read and the borders between the newest ones, as `split.spans` counts them.
-
-    Borders are times: where a span begins, which is midnight UTC of its date, or, under {SPAN}, the first impression in
-    its files. What is in a file of one span and belongs into another by its time goes where its time says.
+    """The settings with the newest span and those to read by name, as `split.spans` counts them.
 
     Raises:
       EventLogError: a span of the window is not there.
     """
-    counts, there = split.spans, spans_of(log, data.format)
-    newest = max(there) if counts.newest is None else span_number(log, counts.newest)
-    sizes = [counts.stage1, counts.stage2, counts.eval, counts.test]
-    begins = newest + 1 - np.cumsum(sizes[::-1])[::-1]
-    missing = [span for span in range(begins[0], newest + 1) if span not in there]
+    there = spans_of(log, data.format)
+    newest = max(there) if split.spans.newest is None else span_number(log, split.spans.newest)
+    counts = split.spans.model_copy(update={"newest": named(log, newest)})
+    first = min(of[0] for of in spans_of_splits(log, there, counts).values()) - counts.history
+    read = {"first_span": named(log, first), "last_span": counts.newest}
+    return data.model_copy(update=read), split.model_copy(update={"spans": counts})
+
+
+def spans_of_splits(log: str, there: Collection[int], counts: SpanSettings) -> dict[str, range]:
+    """Split -> its spans, in the order of time.
+
+    Args:
+      log: the pattern.
+      there: spans that have files.
+      counts: with the newest span named.
+
+    Raises:
+      EventLogError: a span of the window is not there.
+    """
+    sizes = {"vocabulary": counts.vocabulary, "stage1": counts.stage1, "stage2": counts.stage2}
+    if not counts.stage2:
+        sizes = {"vocabulary": counts.vocabulary, "train": counts.stage1}
+    sizes |= {"eval": counts.eval, "test": counts.test}
+    newest = span_number(log, counts.newest)
+    begin = newest + 1 - sum(sizes.values())
+    missing = [span for span in range(begin, newest + 1) if span not in there]
     if missing:
         shown = ", ".join(name_of(log, span) for span in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise EventLogError(
-            f"{log}: of the {sum(sizes)} spans from {name_of(log, int(begins[0]))} to {name_of(log, newest)} that "
+            f"{log}: of the {sum(sizes.values())} spans from {name_of(log, begin)} to {name_of(log, newest)} that "
             f"split.spans asks for, {len(missing)} are not there: {shown}. There are {len(there)}, from "
             f"{name_of(log, min(there))} to {name_of(log, max(there))}. Ask for fewer, or write a file with a header "
             "alone for a day without events."
         )
-    start, stage2, evaluation, test = times = [_begin(log, int(span), there, data) for span in begins]
-    for place in range(3):
-        if times[place] >= times[place + 1] and begins[place] < begins[place + 1]:
-            raise EventLogError(
-                f"{log}: spans {name_of(log, int(begins[place]))} and {name_of(log, int(begins[place + 1]))} begin at "
-                "the same time or the later one first. Expected later impressions in every span than in those before."
-            )
-    borders = {"stage1_end": stage2 if counts.stage2 else None, "train_end": evaluation, "eval_end": test}
-    fixed = counts.model_copy(update={"newest": _named(log, newest)})
-    first = int(begins[0]) - counts.history
-    read = {"first_span": _named(log, first), "last_span": _named(log, newest)}
-    return data.model_copy(update=read), SplitSettings(start=start, spans=fixed, **borders)
+    found = {}
+    for split, size in sizes.items():
+        if size:
+            found[split] = range(begin, begin + size)
+            begin += size
+    return found
 
 
-def _begin(log: str, span: int, there: dict[int, list[str]], data: DataSettings) -> int:
-    if "{SPAN}" not in log:
-        return span * 86_400
-    times = [np.zeros(0, np.int64)]
-    for path in there[span]:
-        for batch in read_batches(path, data):
-            label, time = (batch.table.column(batch.table.schema.get_field_index(name)).to_numpy() for name in _READ)
-            times.append(time[label >= 0])
-    times = np.concatenate(times)
-    if not len(times):
-        raise EventLogError(f"{log}: span {span} has no labelled impressions, so that it is unclear when it begins.")
-    return int(times.min())
-
-
-_READ = (features.LABEL, features.TIMESTAMP)
+def begin_of_date(log: str, span: int) -> int | None:
+    """Midnight UTC of a span's date in unix seconds; None where spans are numbers."""
+    return None if "{SPAN}" in log else span * 86_400
 
 
 def _regex(log: str) -> str:

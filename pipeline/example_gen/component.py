@@ -3,8 +3,6 @@
 In: the log, the rules, a fingerprint of the project's code. Out: an Examples artifact with the splits of the rules.
 """
 
-import hashlib
-import os
 from typing import Any
 
 from tfx.components.example_gen import component, driver, utils
@@ -14,6 +12,7 @@ from tfx.proto import example_gen_pb2
 
 from amen_tf.config import in_spans
 from pipeline.event_log import side_tables
+from pipeline.event_log.files import fingerprint
 from pipeline.event_log.spans import as_glob, log_files
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.inputs import log_of, pack, rules_of, split_log
@@ -49,15 +48,6 @@ class MovelineDriver(driver.FileBasedDriver):
         return resolved
 
 
-def fingerprint(files: list[str]) -> str:
-    """Changes with the name, size or modification time of any file."""
-    digest = hashlib.sha256()
-    for path in files:
-        stat = os.stat(path)
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    return f"files:{len(files)},sha256:{digest.hexdigest()}"
-
-
 class MovelineExampleGen(component.FileBasedExampleGen):
     """Event log -> moveline examples, split by time.
 
@@ -69,7 +59,7 @@ class MovelineExampleGen(component.FileBasedExampleGen):
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(MovelineExampleGenExecutor)
     DRIVER_CLASS = MovelineDriver
 
-    def __init__(self, log: str, rules: MovelineRules, code_fingerprint: str):
+    def __init__(self, log: str, rules: MovelineRules, code_fingerprint: str, store: str | None = None):
         """Makes the stage.
 
         Args:
@@ -78,6 +68,7 @@ class MovelineExampleGen(component.FileBasedExampleGen):
           rules: what the examples are; part of the cache key.
           code_fingerprint: changes when the project's code changes; part of the cache key, because TFX sees only the
             executor's name.
+          store: folder that keeps, of a log in spans, what was made of each span; None keeps nothing from run to run.
         """
         base, pattern = split_log(as_glob(log) if in_spans(log) else log)
         # TFX wants a share for each split; this executor splits by time and reads the names from the rules.
@@ -86,5 +77,5 @@ class MovelineExampleGen(component.FileBasedExampleGen):
             input_base=base,
             input_config=utils.make_default_input_config(pattern),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits)),
-            custom_config=pack(rules, code_fingerprint, log if in_spans(log) else ""),
+            custom_config=pack(rules, code_fingerprint, log if in_spans(log) else "", store),
         )

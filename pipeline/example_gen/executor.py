@@ -1,14 +1,18 @@
 """The stage's work: reads the log, shuffles it by user shard, writes examples, quarantine and report.
 
 In: `input_base`, `input_config` (a pattern) and `custom_config` (the rules). Out, in the examples artifact's folder:
-`Split-<name>/data_tfrecord-<shard>-of-<shards>.gz`, `report.json` and, if rows were put aside, `quarantine.csv`.
+`Split-<name>/data_tfrecord-*.gz`, `report.json` and, if rows were put aside, `quarantine.csv`; of a log in spans also
+`spans.json`, which says what the files consist of.
 
 The same log and number of shards give the same bytes in the same files on every run, on any runner: users are
 dealt to shards by a stable hash, rows are sorted before anything is made of them, and every shard writes its own files.
 """
 
 import json
-from typing import Any
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 from tfx import types
@@ -20,12 +24,17 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
 from pipeline.event_log import side_tables
+from pipeline.event_log.files import fingerprint
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
-from pipeline.event_log.spans import log_files
-from pipeline.example_gen import report, shuffle, steps, wire
-from pipeline.example_gen.inputs import log_of, rules_of
+from pipeline.event_log.spans import log_files, spans_of
+from pipeline.example_gen import report, shuffle, span_steps, steps, wire
+from pipeline.example_gen.inputs import code_of, log_of, rules_of, store_of
 from pipeline.example_gen.rules import MovelineRules
+from pipeline.example_gen.span_plan import SpanPlan, span_plan
+from pipeline.example_gen.store import Piece, Store
+
+SPANS_FILE = "spans.json"
 
 
 class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
@@ -49,7 +58,6 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         rules = rules_of(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        files = log_files(log_of(exec_properties), rules.data)
         if rules.data.item_table:
             # Every worker reads it; what is wrong with it is better said once, and before the log is read.
             side_tables.check(side_tables.ITEM, rules.data)
@@ -59,14 +67,13 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         fileio.makedirs(temporary)
         for split in rules.split_names:
             fileio.makedirs(f"{artifact.uri}/Split-{split}")
-        with self._make_beam_pipeline() as pipeline:
-            _add_steps(pipeline, files, rules, artifact.uri, temporary)
-        facts = _read_json(f"{temporary}/facts.json")
-        counts = _read_json(f"{temporary}/counts.json")
-        report.stop_if_unusable(facts, rules)
-        content = report.make(facts, counts, rules)
-        if facts["bad_rows"]:
-            write_bad_rows(f"{artifact.uri}/quarantine.csv", steps.quarantined(temporary))
+        if rules.spans is None:
+            found = self._whole_log(log_of(exec_properties), rules, artifact.uri, temporary)
+        else:
+            found = self._spans(exec_properties, rules, artifact.uri, temporary)
+        content = report.make(found.facts, found.counts, rules)
+        if found.bad_rows:
+            write_bad_rows(f"{artifact.uri}/quarantine.csv", steps.read_tables(found.bad_rows))
         wire.write_whole(f"{artifact.uri}/report.json", temporary, json.dumps(content, indent=2).encode())
         fileio.rmtree(temporary)
         report.stop_if_empty(content, rules)
@@ -75,20 +82,141 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         examples_utils.set_payload_format(artifact, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(artifact, write_split.to_file_format_str(example_gen_pb2.FORMAT_TFRECORDS_GZIP))
 
+    def _whole_log(self, log: str, rules: MovelineRules, folder: str, temporary: str) -> "_Found":
+        files = [(path, None) for path in log_files(log, rules.data)]
+        with self._make_beam_pipeline() as pipeline:
+            shards = _shards(pipeline, files, rules)
+            _add_steps(pipeline, files, rules, temporary, steps.WriteShard(rules, folder, temporary, shards), shards)
+        facts = _read_json(f"{temporary}/facts.json")
+        report.stop_if_unusable(facts, rules)
+        # The number of the file, then the place in it: their order is that of the rows.
+        bad_rows = sorted(fileio.glob(f"{temporary}/{steps.quarantine_file('*', '*')}"))
+        return _Found(facts, _read_json(f"{temporary}/counts.json"), bad_rows)
 
-def _add_steps(pipeline: beam.Pipeline, files: list[str], rules: MovelineRules, folder: str, temporary: str) -> None:
+    def _spans(self, exec_properties: dict[str, Any], rules: MovelineRules, folder: str, temporary: str) -> "_Found":
+        """Makes the pieces that the store lacks, then puts the window together from what is there."""
+        log = log_of(exec_properties)
+        there = spans_of(log, rules.data.format)
+        prints = {span: fingerprint(files) for span, files in there.items()}
+        prints[-1] = fingerprint(side_tables.all_files(rules.data))
+        store = Store(store_of(exec_properties) or f"{temporary}/spans")
+        plan = span_plan(log, there, prints, rules, code_of(exec_properties), store)
+        if plan.read:
+            self._make_pieces(plan, there, rules, store, temporary)
+        splits = {split: [(piece, store.done(piece)) for piece in pieces] for split, pieces in plan.splits.items()}
+        found = _together(splits)
+        report.stop_if_unusable(found.facts, rules)
+        for split, pieces in plan.splits.items():
+            for piece in pieces:
+                for path in store.files(piece, "data_tfrecord-*"):
+                    _link(path, f"{folder}/Split-{split}/{_named(piece)}-{path.rpartition('data_tfrecord-')[2]}")
+        parts = {split: [{"span": p.span, "files": _named(p)} for p in pieces] for split, pieces in plan.splits.items()}
+        wire.write_whole(f"{folder}/{SPANS_FILE}", temporary, json.dumps(parts, indent=1).encode())
+        bad_rows = [
+            path
+            for pieces in plan.splits.values()
+            for piece in pieces
+            for path in store.files(piece, steps.quarantine_file("*", "*"))
+        ]
+        store.keep_only(plan.kept)
+        return found._replace(bad_rows=bad_rows)
+
+    def _make_pieces(
+        self,
+        plan: SpanPlan,
+        there: Mapping[int, Sequence[str]],
+        rules: MovelineRules,
+        store: Store,
+        temporary: str,
+    ) -> None:
+        files = [(path, span) for span in plan.read for path in there[span]]
+        made = [*plan.missing, *([plan.carry] if plan.carry is not None else [])]
+        for piece in made:
+            store.begin(piece)
+        history = [] if plan.start is None else store.files(plan.start, "rows-*")
+        with self._make_beam_pipeline() as pipeline:
+            shards = _shards(pipeline, files, rules)
+            write = span_steps.WriteSpans(rules, plan, store, temporary, shards)
+            _add_steps(pipeline, files, rules, temporary, write, shards, history)
+        facts = _read_json(f"{temporary}/facts.json")
+        report.stop_if_unusable(facts, rules)
+        counts = _read_json(f"{temporary}/counts.json")
+        for piece in plan.missing:
+            for number, (_, span) in enumerate(files):
+                if span == piece.span:
+                    for path in fileio.glob(f"{temporary}/{steps.quarantine_file(number, '*')}"):
+                        fileio.copy(path, f"{store.path(piece)}/{os.path.basename(path)}")
+            store.complete(piece, {"facts": facts["spans"][str(piece.span)], "counts": counts["pieces"][piece.name]})
+        if plan.carry is not None:
+            store.complete(plan.carry, {})
+
+
+class _Found(NamedTuple):
+    """Facts of the reading, counts of the shards, files with bad rows."""
+
+    facts: dict
+    counts: dict
+    bad_rows: list[str]
+
+
+def _together(splits: Mapping[str, Sequence[tuple[Piece, dict]]]) -> _Found:
+    """What is said of the pieces of a window, as if it were one log."""
+    every = [done for pieces in splits.values() for _, done in pieces]
+    facts = {**steps.no_facts(), **steps.merge_counts(done["facts"] for done in every)}
+    counts = {
+        "log": steps.merge_counts(done["counts"]["log"] for done in every),
+        "tables": steps.merge_counts(done["counts"]["tables"] for done in every),
+        "splits": {
+            split: steps.merge_counts(done["counts"]["split"] for _, done in pieces) for split, pieces in splits.items()
+        },
+    }
+    return _Found(facts, counts, [])
+
+
+def _named(piece: Piece) -> str:
+    """What the names of a piece's files begin with in the artifact."""
+    return f"data_tfrecord-{piece.span}-{piece.key}"
+
+
+def _link(path: str, link: str) -> None:
+    """A second name for a file where the file system has such, else a copy."""
+    try:
+        os.link(path, link)
+    except OSError:
+        shutil.copyfile(path, link) if os.path.exists(path) else fileio.copy(path, link)
+
+
+def _shards(pipeline: beam.Pipeline, files: Sequence[tuple[str, int | None]], rules: MovelineRules) -> int:
+    workers = shuffle.workers_of(pipeline.options)
+    return rules.data.user_shards or shuffle.shards_for([path for path, _ in files], rules.data.format, workers)
+
+
+def _add_steps(
+    pipeline: beam.Pipeline,
+    files: Sequence[tuple[str, int | None]],
+    rules: MovelineRules,
+    temporary: str,
+    write_shard: beam.DoFn,
+    count: int,
+    history: Sequence[str] = (),
+) -> None:
     data = rules.data
-    count = data.user_shards or shuffle.shards_for(files, data.format, shuffle.workers_of(pipeline.options))
     read_file = steps.ReadFile(rules, temporary, count, spill=shuffle.keeps_shuffles_in_memory(pipeline.options))
-    write_shard = steps.WriteShard(rules, folder, temporary, count)
     read = (
         pipeline
-        | "Files" >> beam.Create(list(enumerate(files)))
+        | "Files" >> beam.Create([(number, path, span) for number, (path, span) in enumerate(files)])
         # Without it one worker would read all files, fused with the list of their names.
         | "SpreadFiles" >> beam.Reshuffle()
         | "ReadFile" >> beam.ParDo(read_file).with_outputs(steps.FACTS, main=steps.ROWS)
     )
     known, rows = [read[steps.FACTS]], [read[steps.ROWS]]
+    if history:
+        rows.append(
+            pipeline
+            | "HistoryFiles" >> beam.Create(list(history))
+            | "SpreadHistoryFiles" >> beam.Reshuffle()
+            | "ReadHistory" >> beam.ParDo(span_steps.ReadHistory(count))
+        )
     if data.user_table:
         users = (
             pipeline

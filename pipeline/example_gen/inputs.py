@@ -31,13 +31,16 @@ def split_log(log: str) -> tuple[str, str]:
     return base, pattern
 
 
-def pack(rules: MovelineRules, code_fingerprint: str, spans: str = "") -> example_gen_pb2.CustomConfig:
-    """Rules and code as the component's `custom_config`, and the pattern of a log in spans.
+def pack(
+    rules: MovelineRules, code_fingerprint: str, spans: str = "", store: str | None = None
+) -> example_gen_pb2.CustomConfig:
+    """Rules and code as the component's `custom_config`, and of a log in spans the pattern and the store's folder.
 
     JSON text, because a Struct turns integers into floats.
     """
     content = struct_pb2.Struct()
     content["spans"] = spans
+    content["store"] = store or ""
     content["rules"] = json.dumps(rules.to_dict(), sort_keys=True)
     content["code_fingerprint"] = code_fingerprint
     config = example_gen_pb2.CustomConfig()
@@ -48,6 +51,16 @@ def pack(rules: MovelineRules, code_fingerprint: str, spans: str = "") -> exampl
 def rules_of(exec_properties: dict[str, Any]) -> MovelineRules:
     """The rules that `pack` put into the component."""
     return MovelineRules.from_dict(json.loads(_packed(exec_properties)["rules"]))
+
+
+def code_of(exec_properties: dict[str, Any]) -> str:
+    """The fingerprint of the code."""
+    return _packed(exec_properties)["code_fingerprint"]
+
+
+def store_of(exec_properties: dict[str, Any]) -> str:
+    """The folder in which pieces of a log in spans are kept; "" for one that goes with the run."""
+    return _packed(exec_properties)["store"]
 
 
 def _packed(exec_properties: dict[str, Any]) -> struct_pb2.Struct:

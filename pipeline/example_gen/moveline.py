@@ -12,6 +12,7 @@ Readings taken where the rules leave room:
 - The pieces of a request above the candidate limit share its time, moveline, scene and request features.
 - A positive impression that enters as a click is a future item if `click_behavior` is a positive behaviour.
 - Diff samples may lie before a border: they are history, and their labels were known at t.
+- Where the log is taken span by span, spans take the place of borders in time: a row is of the span that it lies in.
 - The start of the first split is a border too. Before it there are requests, which say how long the movelines of diff
   samples are, but no examples.
 """
@@ -20,13 +21,14 @@ import dataclasses
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from amen_tf import features
 from pipeline.example_gen.assemble import Positions, to_record_batch
-from pipeline.example_gen.coded import CodedColumn, ragged, total_order
+from pipeline.example_gen.coded import ragged
+from pipeline.example_gen.requests import Parts, Requests, nearest_before
 from pipeline.example_gen.rules import MovelineRules
-
-_ORDER_FIRST = (features.USER_ID, features.TIMESTAMP, features.BEHAVIOR, features.ITEM_ID, features.CATEGORY_ID)
+from pipeline.example_gen.sorted_log import SPAN, SortedLog
 
 
 def build_examples(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -> dict[str, pa.RecordBatch]:
@@ -89,48 +91,45 @@ class Plan:
         }
 
 
-def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -> Plan:
+def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool, span: int | None = None) -> Plan:
     """Sorts the events and finds, for each request, what its example consists of. Arguments as `build_examples`.
 
-    Counts: `rows` = `duplicates` + `impressions` + `other_events`, of which `history_impressions` and `history_events`
-    lie before the start; `requests` (before the cut at the candidate limit), `requests_above_limit`,
-    `requests_cut_at_border`, from the start on.
+    Args:
+      events: with a column `SPAN` where `span` is given.
+      rules: with a single split where `span` is given.
+      clicks_are_logged: see `build_examples`.
+      span: the requests of this span make the examples; rows of earlier spans are history, those of later ones may
+        only be future items. None: the rules' borders in time decide.
+
+    Returns:
+      The plan. Its counts: `rows` = `duplicates` + `impressions` + `other_events`, of which `history_impressions` and
+      `history_events` lie before the start; `requests` (before the cut at the candidate limit), `requests_above_limit`,
+      `requests_cut_at_border`, from the start on. All are of the span alone, if one is given.
     """
-    columns = {name: CodedColumn.of(events.column(name)) for name in events.column_names}
-    middle = [name for name in columns if name not in (*_ORDER_FIRST, features.LABEL)]
-    rows = total_order(columns[name] for name in (*_ORDER_FIRST, *middle, features.LABEL))
-    columns = {name: column.rows(rows) for name, column in columns.items()}
-    clock = _Clock(columns[features.USER_ID], columns[features.TIMESTAMP])
-    # -1 before the start.
-    first = 0 if rules.start is None else -1
-    split_of_time = first + np.searchsorted(np.array(rules.borders, np.int64), clock.times, side="right")
+    log = SortedLog.of(events, rules, clicks_are_logged)
+    columns, clock, impression, clicked = log.columns, log.clock, log.impression, log.clicked
+    parts = Parts.by_time(clock, rules) if span is None else Parts.by_span(log, span)
 
-    impression = columns[features.BEHAVIOR].is_in([rules.data.impression_behavior])
-    labels = columns[features.LABEL]
-    clicked = np.equal(labels.values.to_numpy(), 1)[labels.codes] & impression
-    enters = clicked & rules.impressions_enter(clicks_are_logged)
-    moveline_behavior = columns[features.BEHAVIOR].replaced(enters, rules.data.click_behavior)
-
-    requests = _Requests.of(columns, clock, np.flatnonzero(impression), split_of_time, rules)
-    events_at = np.flatnonzero(~impression | enters)
+    requests = Requests.of(columns, clock, np.flatnonzero(impression), parts, rules)
+    events_at = np.flatnonzero(log.in_moveline & parts.known)
     stop = clock.before(events_at, requests.now)
     start = np.maximum(clock.before(events_at, requests.user_begin), stop - rules.contract.moveline_length)
 
-    positive = moveline_behavior.is_in(rules.data.positive_behaviors)
-    future_at = np.flatnonzero((~impression | enters) & positive & columns[features.ITEM_ID].present())
+    positive = log.moveline_behavior.is_in(rules.data.positive_behaviors)
+    future_at = np.flatnonzero(log.in_moveline & positive & columns[features.ITEM_ID].present() & parts.ahead)
     future_start = clock.before(future_at, requests.now)
     future_stop = clock.before(future_at, requests.split_end)
 
-    stop_of_row = np.zeros(len(rows), np.int64)
+    stop_of_row = np.zeros(len(log.rows), np.int64)
     stop_of_row[requests.candidates] = np.repeat(stop, requests.count)
     diff = {}
     for name, of_label in ((features.DIFF_CLICKED, clicked), (features.DIFF_UNCLICKED, impression & ~clicked)):
-        row = _nearest_before(clock, np.flatnonzero(of_label), requests, rules.diff_window)
+        row = nearest_before(clock, np.flatnonzero(of_label & parts.known), requests, rules.diff_window)
         diff[name] = (row, np.clip(stop_of_row[row] - start, 0, stop - start))
 
     positions = Positions(
         columns=columns,
-        moveline_behavior=moveline_behavior,
+        moveline_behavior=log.moveline_behavior,
         clicked=clicked,
         head=requests.head,
         candidates=requests.candidates,
@@ -144,127 +143,17 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -
         future_length=np.minimum(future_stop - future_start, rules.contract.flow_length),
         diff=diff,
     )
-    split_of_row = split_of_time[clock.time_code]
-    before_start = split_of_row < 0
+    in_splits = parts.split >= 0
+    history = parts.counted & ~in_splits
+    given = events.num_rows if span is None else pc.sum(pc.equal(events.column(SPAN), span)).as_py() or 0
     counts = {
-        "rows": events.num_rows,
-        "duplicates": events.num_rows - len(rows),
-        "impressions": int(impression.sum()),
-        "other_events": int((~impression).sum()),
-        "history_impressions": int((impression & before_start).sum()),
-        "history_events": int((~impression & before_start).sum()),
+        "rows": given,
+        "duplicates": given - int(parts.counted.sum()),
+        "impressions": int((impression & parts.counted).sum()),
+        "other_events": int((~impression & parts.counted).sum()),
+        "history_impressions": int((impression & history).sum()),
+        "history_events": int((~impression & history).sum()),
         **requests.counts,
     }
-    other_events = np.bincount(split_of_row[~impression & ~before_start], minlength=len(rules.split_names))
+    other_events = np.bincount(parts.split[~impression & in_splits], minlength=len(rules.split_names))
     return Plan(rules, positions, requests.split, counts, other_events)
-
-
-class _Clock:
-    """Moments of users on one ascending axis, so that one binary search answers "before t, same user".
-
-    A moment is user * distinct times + number of distinct times before it: dense, so it cannot overflow. The moment
-    after a user's last is the next user's first, which "strictly before" takes for either.
-    """
-
-    def __init__(self, user: CodedColumn, time: CodedColumn):
-        self.user = user.codes.astype(np.int64)
-        self.time_code = time.codes
-        self.times = time.values.to_numpy()
-        self.of_row = self.moment(self.user, self.time_code)
-
-    def moment(self, user: np.ndarray, time_code: np.ndarray | int) -> np.ndarray:
-        return user * len(self.times) + time_code
-
-    def before(self, rows: np.ndarray, moment: np.ndarray) -> np.ndarray:
-        """How many of these rows (ascending) lie strictly before each moment, earlier users included."""
-        return np.searchsorted(self.of_row[rows], moment, side="left")
-
-    def code_before(self, time: np.ndarray | int) -> np.ndarray:
-        """Time code of the first distinct time >= `time`."""
-        return np.searchsorted(self.times, time, side="left")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Requests:
-    """Requests in a stable order. Rows are positions in the sorted events; moments are those of `_Clock`.
-
-    Attributes:
-      candidates: int64 `[impressions]`, rows of all candidates, request after request.
-      start, count: int64 `[requests]`, each request's part of `candidates`.
-      head: int64 `[requests]`, row of the first impression: it gives time, scene and request features.
-      split: int64 `[requests]`.
-      now, user_begin, split_end: int64 `[requests]`, moments of t, of the user's first possible event, of the end of
-        the window that the request's split learns in.
-    """
-
-    candidates: np.ndarray
-    start: np.ndarray
-    count: np.ndarray
-    head: np.ndarray
-    split: np.ndarray
-    now: np.ndarray
-    user_begin: np.ndarray
-    split_end: np.ndarray
-    counts: dict[str, int]
-
-    @classmethod
-    def of(
-        cls,
-        columns: dict[str, CodedColumn],
-        clock: _Clock,
-        impressions: np.ndarray,
-        split_of_time: np.ndarray,
-        rules: MovelineRules,
-    ) -> "_Requests":
-        # By split; last that of the requests before the start, which have split -1 and no use for it.
-        end_code = np.append(clock.code_before(np.array(rules.split_ends[:-1], np.int64)), [len(clock.times)] * 2)
-
-        user = clock.user[impressions]
-        named = columns[features.REQUEST_ID].rows(impressions)
-        scene = columns[features.SCENE].rows(impressions)
-        time_code = clock.time_code[impressions].astype(np.int64)
-        # Codes past those of the ids stand for "this scene at this time".
-        unnamed = len(named.values) + time_code * len(scene.values) + scene.codes
-        name = np.where(named.present(), named.codes.astype(np.int64), unnamed)
-        split = split_of_time[time_code]
-
-        # lexsort is stable: inside a request the rows stay in their total order, earliest first.
-        order = np.lexsort((split, name, user))
-        candidates, user, name, split = impressions[order], user[order], name[order], split[order]
-        same_name = (user[1:] == user[:-1]) & (name[1:] == name[:-1])
-        group_first = np.ones(len(order), bool)
-        group_first[1:] = ~(same_name & (split[1:] == split[:-1]))
-        group_start = np.flatnonzero(group_first)
-        group_size = np.diff(np.append(group_start, len(order)))
-
-        group_split = split[group_start]
-        group = np.cumsum(group_first) - 1
-        place = np.arange(len(order)) - group_start[group]
-        start = np.flatnonzero(place % rules.data.max_candidates == 0)
-        head = candidates[group_start[group[start]]]
-        split = split[start]
-        return cls(
-            candidates=candidates,
-            start=start,
-            count=np.diff(np.append(start, len(order))),
-            head=head,
-            split=split,
-            now=clock.of_row[head],
-            user_begin=clock.moment(clock.user[head], 0),
-            split_end=clock.moment(clock.user[head], end_code[split]),
-            counts={
-                "requests": int((in_split := group_split >= 0).sum()),
-                "requests_above_limit": int((in_split & (group_size > rules.data.max_candidates)).sum()),
-                "requests_cut_at_border": int((same_name & group_first[1:]).sum()),
-            },
-        )
-
-
-def _nearest_before(clock: _Clock, rows: np.ndarray, requests: _Requests, window: int) -> np.ndarray:
-    """Row of the user's last of these rows with t - window <= time < t, -1 where there is none: int64 `[requests]`."""
-    if not len(rows):
-        return np.full(len(requests.now), -1)
-    count = clock.before(rows, requests.now)
-    earliest = clock.code_before(clock.times[clock.time_code[requests.head]] - window)
-    found = count > clock.before(rows, clock.moment(clock.user[requests.head], earliest))
-    return np.where(found, rows[count - 1], -1)

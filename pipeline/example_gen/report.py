@@ -89,12 +89,19 @@ def stop_if_empty(content: dict, rules: MovelineRules) -> None:
     empty = [split for split, counts in content["splits"].items() if not counts["examples"]]
     if empty:
         found = ", ".join(f"{split} {counts['examples']}" for split, counts in content["splits"].items())
-        ends = ", ".join(
-            f"{split} before {dt.datetime.fromtimestamp(end, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
-            for split, end in zip(rules.split_names, rules.split_ends, strict=True)
-            if end is not None
-        )
         raise EventLogError(
-            f"Expected requests in every split, got none in {', '.join(empty)} (requests: {found}). "
-            f"The borders are: {ends}. `amen check` prints the log's time range; move the borders of `split` into it."
+            f"Expected requests in every split, got none in {', '.join(empty)} (requests: {found}). {_borders(rules)}"
         )
+
+
+def _borders(rules: MovelineRules) -> str:
+    if rules.spans is not None:
+        counted = ("vocabulary", "stage1", "stage2", "eval", "test")
+        sizes = ", ".join(f"{split} {getattr(rules.spans, split)}" for split in counted)
+        return f"The spans before and with {rules.spans.newest} are: {sizes}. Give these splits more spans."
+    ends = ", ".join(
+        f"{split} before {dt.datetime.fromtimestamp(end, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+        for split, end in zip(rules.split_names, rules.split_ends, strict=True)
+        if end is not None
+    )
+    return f"The borders are: {ends}. `amen check` prints the log's time range; move the borders of `split` into it."

@@ -7,7 +7,7 @@ cache sees every change of it.
 import dataclasses
 import json
 
-from amen_tf.config import DataSettings, FeatureSettings, Settings
+from amen_tf.config import DataSettings, FeatureSettings, Settings, SpanSettings
 from amen_tf.features import FeatureContract
 
 
@@ -22,6 +22,8 @@ class MovelineRules:
       split_names: splits in time order.
       split_ends: unix seconds, one per split: an example belongs to the first split with t < end. None for the last.
       start: unix seconds: earlier requests make no examples, their rows are history alone. None for no such time.
+      spans: of a log in spans, how many are for which split, with the newest one named; they decide, and there are
+        neither ends nor a start.
       seed: decides the order of the examples inside a file, nothing else.
     """
 
@@ -30,9 +32,19 @@ class MovelineRules:
     split_names: tuple[str, ...]
     split_ends: tuple[int | None, ...]
     start: int | None = None
+    spans: SpanSettings | None = None
     seed: int = 17
 
     def __post_init__(self):
+        if self.spans is not None:
+            if self.split_ends or self.start is not None:
+                raise ValueError(f"Expected spans or borders in time, got {self.spans} and {self.borders}.")
+            if self.spans.newest is None or self.data.impressions_as_clicks == "auto":
+                raise ValueError(
+                    "Expected spans.newest to be named and data.impressions_as_clicks always or never, got "
+                    f"{self.spans.newest} and {self.data.impressions_as_clicks}. Resolve them against the log first."
+                )
+            return
         borders = self.borders
         if (
             not self.split_names
@@ -59,7 +71,7 @@ class MovelineRules:
           ValueError: the borders are still fractions of the log.
         """
         split = settings.split
-        if not split.resolved:
+        if split.spans is None and not split.resolved:
             raise ValueError(
                 "Expected split borders in unix seconds, got fractions "
                 f"(train_end={split.train_end}, eval_end={split.eval_end}). Resolve them against the log first."
@@ -71,14 +83,17 @@ class MovelineRules:
         )
         fixed = {"log": "input", "simulate": None, "schema_file": None, "features": features}
         data = settings.data.model_copy(update=fixed)
-        return cls(
-            contract=FeatureContract.from_settings(settings.model_copy(update={"data": data})),
-            data=data,
-            split_names=split.names,
-            split_ends=(*stage1, split.train_end, split.eval_end, None),
-            start=split.start,
-            seed=settings.seed,
-        )
+        contract = FeatureContract.from_settings(settings.model_copy(update={"data": data}))
+        common = {"contract": contract, "data": data, "split_names": split.names, "seed": settings.seed}
+        if split.spans is not None:
+            return cls(**common, split_ends=(), spans=split.spans)
+        return cls(**common, split_ends=(*stage1, split.train_end, split.eval_end, None), start=split.start)
+
+    @property
+    def of_one_span(self) -> "MovelineRules":
+        """The same for the requests of one span, whichever it is: with one split, and nothing of the window."""
+        data = self.data.model_copy(update={"first_span": None, "last_span": None, "user_shards": None})
+        return dataclasses.replace(self, data=data, split_names=("span",), split_ends=(None,), spans=None)
 
     @property
     def diff_window(self) -> int:
@@ -98,6 +113,7 @@ class MovelineRules:
             "split_names": list(self.split_names),
             "split_ends": list(self.split_ends),
             "start": self.start,
+            "spans": None if self.spans is None else self.spans.model_dump(mode="json"),
             "seed": self.seed,
         }
 
@@ -110,5 +126,6 @@ class MovelineRules:
             split_names=tuple(content["split_names"]),
             split_ends=tuple(content["split_ends"]),
             start=content["start"],
+            spans=None if content["spans"] is None else SpanSettings.model_validate(content["spans"]),
             seed=content["seed"],
         )

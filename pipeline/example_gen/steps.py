@@ -4,12 +4,12 @@ In: file names. Out: example files, quarantined rows, and small dictionaries tha
 the order in which Beam delivers things is removed by sorting.
 """
 
-import os
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from tfx.dsl.io import fileio
 
@@ -23,6 +23,8 @@ from pipeline.example_gen.moveline import Plan, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
 ROWS, USERS, FACTS = "rows", "users", "facts"
+# Of the facts, what is counted.
+SUMS = ("rows", "bad_rows", "above_user_limit")
 # Requests turned into Arrow at once: with L = 50 some tens of megabytes.
 _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
@@ -30,7 +32,9 @@ _SHOWN_BAD_ROWS = 5
 
 @beam.typehints.with_output_types(tuple[int, Any])
 class ReadFile(beam.DoFn):
-    """(number, path) of a file -> (shard, (`ROWS`, block)) on `ROWS`, one dictionary of facts on `FACTS`.
+    """(number, path, span) of a file -> (shard, (kind, block)) on `ROWS`, one dictionary of facts on `FACTS`.
+
+    The kind is the span, or `ROWS` where there are no spans and the span is None; facts tell spans apart.
 
     Errors of the log travel as facts: an exception would come back from Beam as a traceback in a string.
 
@@ -47,8 +51,8 @@ class ReadFile(beam.DoFn):
         self._shards = shards
         self._spill = spill
 
-    def process(self, element: tuple[int, str]) -> Iterator:
-        number, path = element
+    def process(self, element: tuple[int, str, int | None]) -> Iterator:
+        number, path, span = element
         facts = no_facts()
         if self._spill:
             # A name for every attempt: the same file may be read twice, by two workers at a time.
@@ -56,7 +60,9 @@ class ReadFile(beam.DoFn):
                 blocks = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
         else:
             blocks = self._blocks(number, path, facts)
-        yield from ((shard, (ROWS, block)) for shard, block in blocks)
+        yield from ((shard, (ROWS if span is None else span, block)) for shard, block in blocks)
+        if span is not None:
+            facts["spans"][str(span)] = {name: facts[name] for name in SUMS}
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
     def _blocks(self, number: int, path: str, facts: dict) -> Iterator[tuple[int, bytes]]:
@@ -71,7 +77,7 @@ class ReadFile(beam.DoFn):
                     facts["bad_rows"] += batch.bad.num_rows
                     facts["first_bad"] = (facts["first_bad"] + _described(batch))[:_SHOWN_BAD_ROWS]
                     if data.bad_rows == "quarantine":
-                        name = f"{self._temporary}/quarantine-{number:06d}-{place:06d}.arrow"
+                        name = f"{self._temporary}/{quarantine_file(number, place)}"
                         wire.write_whole(name, self._temporary, shuffle.to_bytes(batch.bad))
                 table, left_out = newest_rows(pa.Table.from_batches([batch.table]), data.max_user_rows)
                 facts["above_user_limit"] += left_out
@@ -124,28 +130,28 @@ class WriteShard(beam.DoFn):
         if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
         events, left_out = shuffle.gather((b for kind, b in blocks if kind == ROWS), rules.data.max_user_rows)
-        events, unknown = self._joined(events, [b for kind, b in blocks if kind == USERS])
+        events, absent = self._joined(events, [b for kind, b in blocks if kind == USERS])
         plan = make_plan(events, rules, facts["clicks_are_logged"])
         for split in rules.split_names:
-            wire.write_tfrecord(
-                example_file(self._folder, split, shard, self._shards), self._temporary, encoded(plan, split)
-            )
+            path = f"{self._folder}/Split-{split}/{example_file(shard, self._shards)}"
+            wire.write_tfrecord(path, self._temporary, encoded(plan, split))
         log = {**plan.counts, "above_user_limit": left_out}
         splits = {split: plan.split_counts(split) for split in rules.split_names}
-        yield {"log": log, "splits": splits, "tables": unknown}
+        tables = {name: int(rows.sum()) for name, rows in absent.items()}
+        yield {"log": log, "splits": splits, "tables": tables}
 
-    def _joined(self, events: pa.Table, users: list[shuffle.Block]) -> tuple[pa.Table, dict[str, int]]:
-        """Events with what the tables say, and how many rows the tables say nothing of."""
+    def _joined(self, events: pa.Table, users: list[shuffle.Block]) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        """Events with what the tables say, and, by name of the count, of which rows the tables say nothing."""
         data, unknown = self._rules.data, {}
         if self._items is not None:
             events, absent = side_tables.join(events, self._items, side_tables.ITEM)
-            unknown["rows_without_item"] = int(absent.sum())
+            unknown["rows_without_item"] = absent
         if data.user_table:
             schema = side_tables.schema_of(side_tables.USER, data)
             table = pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, users)])
             side_tables.require_unique(table, side_tables.USER, data)
             events, absent = side_tables.join(events, table, side_tables.USER)
-            unknown["rows_without_user"] = int(absent.sum())
+            unknown["rows_without_user"] = absent
         return events, unknown
 
 
@@ -156,16 +162,22 @@ def encoded(plan: Plan, split: str) -> Iterator[bytes]:
         yield from wire.encode(plan.batch(requests[start : start + _REQUESTS_AT_ONCE]))
 
 
-def quarantined(temporary: str) -> Iterator[pa.Table]:
-    """The bad rows put aside by `ReadFile`, in the order of the files and of their rows."""
-    for name in sorted(fileio.glob(f"{temporary}/quarantine-*.arrow")):
-        with fileio.open(name, "rb") as file:
+def quarantine_file(number: int | str, place: int | str) -> str:
+    """The name for the bad rows of a part of a file; "*" for any."""
+    number, place = (f"{n:06d}" if isinstance(n, int) else n for n in (number, place))
+    return f"quarantine-{number}-{place}.arrow"
+
+
+def read_tables(paths: Iterable[str]) -> Iterator[pa.Table]:
+    """Tables from files, one after the other."""
+    for path in paths:
+        with fileio.open(path, "rb") as file:
             yield shuffle.from_bytes(file.read())
 
 
-def example_file(folder: str, split: str, shard: int, shards: int) -> str:
-    """TFX's names, so that every reader of `Split-<name>/*` finds them."""
-    return os.path.join(folder, f"Split-{split}", f"data_tfrecord-{shard:05d}-of-{shards:05d}.gz")
+def example_file(shard: int, shards: int) -> str:
+    """As TFX names them."""
+    return f"data_tfrecord-{shard:05d}-of-{shards:05d}.gz"
 
 
 def no_facts() -> dict:
@@ -177,6 +189,7 @@ def no_facts() -> dict:
         "first_bad": [],
         "clicks_are_logged": False,
         "errors": [],
+        "spans": {},
     }
 
 
@@ -184,9 +197,9 @@ def merge_facts(parts: Iterable[dict]) -> dict:
     """Facts of several files as one; associative, and blind to the order."""
     merged = no_facts()
     for part in parts:
-        merged["rows"] += part["rows"]
-        merged["bad_rows"] += part["bad_rows"]
-        merged["above_user_limit"] += part["above_user_limit"]
+        for name in SUMS:
+            merged[name] += part[name]
+        merged["spans"] = merge_counts([merged["spans"], part["spans"]])
         merged["clicks_are_logged"] |= part["clicks_are_logged"]
         merged["first_bad"] += part["first_bad"]
         merged["errors"] += part["errors"]

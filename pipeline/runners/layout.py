@@ -23,6 +23,7 @@ class Layout:
       data: the simulated log, if the run simulates.
       logs: one file per call of `amen run`, with all that TensorFlow, Beam and TFX have to say.
       flows: the frozen generators' outputs, kept over runs; may be deleted at any time.
+      spans: what was made of each span of a log in spans, kept for later windows; may be deleted at any time.
       tensorboard: one link per trainer, the folder for `tensorboard --logdir`.
       push: the server's base path: one folder per pushed version.
     """
@@ -36,6 +37,7 @@ class Layout:
         self.logs = self.folder / "logs"
         self.tensorboard = self.folder / "tensorboard"
         self.flows = self.folder / "flows"
+        self.spans = self.folder / "spans"
         self.settings = self.folder / "settings.yaml"
         self.prepared = self.folder / "prepared.json"
         self.report = self.folder / "report.json"

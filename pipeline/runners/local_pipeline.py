@@ -32,5 +32,6 @@ def create_local_pipeline(prepared: Prepared, layout: Layout, last: str | None =
         metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
         beam_pipeline_args=list(run.beam_options) or beam_arguments(run.beam_workers),
         flow_folder=str(layout.flows),
+        span_folder=str(layout.spans),
         last=last,
     )

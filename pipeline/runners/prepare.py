@@ -6,10 +6,14 @@ import json
 import os
 import pathlib
 
-from amen_tf.config import Settings, SplitSettings
+import pydantic
+
+from amen_tf.config import DataSettings, Settings, SplitSettings
 from pipeline.event_log import side_tables
-from pipeline.event_log.check import check_log, require_trainable, require_whole
-from pipeline.event_log.spans import log_files, window
+from pipeline.event_log.check import LogReport, check_log, require_trainable, require_whole
+from pipeline.event_log.files import fingerprint
+from pipeline.event_log.spans import log_files, spans_of_splits, window
+from pipeline.event_log.spans_report import SpansReport
 from pipeline.event_log.split_times import impression_time_quantiles
 from pipeline.runners.layout import Layout
 
@@ -31,25 +35,47 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
       EventLogError: the log is absent, broken or cannot be learned from.
     """
     log = settings.data.log or _simulated(settings, layout)
-    if settings.split.spans is not None:
-        data, split = window(log, settings.data, settings.split)
-        settings = settings.model_copy(update={"data": data, "split": split})
-    data = settings.data
-    key = _key([*log_files(log, data), *side_tables.all_files(data)], settings)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
-    if known.get("key") != key:
-        report = check_log(log, data)
-        if report.bad_rows < report.rows:
-            require_whole(report, data)
-        require_trainable(report)
-        for owner in side_tables.KEYS:
-            side_tables.check(owner, data)
-        known = {"key": key, "borders": borders(settings.split, log, settings)}
-        _write(layout.prepared, json.dumps(known, indent=1))
-    split = SplitSettings(**{**dict(settings.split), **known["borders"]})
-    settings = settings.model_copy(update={"split": split})
+    if settings.split.spans is not None:
+        settings, known = _prepare_spans(settings, log, known)
+    else:
+        settings, known = _prepare_log(settings, log, known)
+    _write(layout.prepared, json.dumps(known, indent=1))
     _write(layout.settings, settings.to_yaml())
     return Prepared(settings, log)
+
+
+def _prepare_log(settings: Settings, log: str, known: dict) -> tuple[Settings, dict]:
+    """Checks all of the log, if anything of it has changed, and resolves the borders against it."""
+    data = settings.data
+    key = _key([*log_files(log, data), *side_tables.all_files(data)], data, settings.split)
+    if known.get("key") != key:
+        _require_usable(check_log(log, data), data)
+        known = {"key": key, "borders": borders(settings.split, log, settings)}
+    split = SplitSettings(**{**dict(settings.split), **known["borders"]})
+    return settings.model_copy(update={"split": split}), known
+
+
+def _prepare_spans(settings: Settings, log: str, known: dict) -> tuple[Settings, dict]:
+    """Checks the spans that are new or have changed; what the others hold is known."""
+    data, split = window(log, settings.data, settings.split)
+    read = SpansReport.of(log, data, known.get("spans", {}))
+    _require_usable(read.whole(data), data)
+    read.require_ascending()
+    data = data.model_copy(update={"impressions_as_clicks": read.impressions_as_clicks(data)})
+    begins = {name: read.begin(spans[0]) for name, spans in spans_of_splits(log, read.there, split.spans).items()}
+    first = begins.get("stage1", begins.get("train"))
+    borders = {"stage1_end": begins.get("stage2"), "train_end": begins["eval"], "eval_end": begins["test"]}
+    split = SplitSettings(start=first, spans=split.spans, **borders)
+    return settings.model_copy(update={"data": data, "split": split}), {"spans": read.known}
+
+
+def _require_usable(report: LogReport, data: DataSettings) -> None:
+    if report.bad_rows < report.rows:
+        require_whole(report, data)
+    require_trainable(report)
+    for owner in side_tables.KEYS:
+        side_tables.check(owner, data)
 
 
 def simulation_folder(settings: Settings, layout: Layout) -> pathlib.Path:
@@ -78,14 +104,9 @@ def borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int
     return {name: None if value is None else next(times) for name, value in named.items()}
 
 
-def _key(files: list[str], settings: Settings) -> str:
+def _key(files: list[str], *settings: pydantic.BaseModel) -> str:
     """Changes with the log's files and with whatever decides how they are read and split."""
-    digest = hashlib.sha256()
-    for path in files:
-        stat = os.stat(path)
-        digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    digest.update(settings.data.model_dump_json().encode() + settings.split.model_dump_json().encode())
-    return digest.hexdigest()
+    return fingerprint(files, *(section.model_dump_json() for section in settings))
 
 
 def _write(path, text: str) -> None:

@@ -100,37 +100,50 @@ def test_some_spans_are_read(daily):
 
 
 def window(log, **counts):
-    return spans.window(log, DataSettings(log=log), SplitSettings(spans=counts))
+    """What is read, and split -> (first, last) span."""
+    data, split = spans.window(log, DataSettings(log=log), SplitSettings(spans=counts))
+    found = spans.spans_of_splits(log, spans.spans_of(log), split.spans)
+    return data, split, {name: (of[0], of[-1]) for name, of in found.items()}
 
 
 def test_the_window_is_that_of_the_newest_spans(daily):
     log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
-    data, split = window(log, history=3, stage1=2, stage2=2, eval=1, test=1)
+    data, split, found = window(log, history=3, stage1=2, stage2=2, eval=1, test=1)
     first = number(FIRST)
     assert (data.first_span, data.last_span) == (FIRST + dt.timedelta(days=1), dt.date(2026, 3, 7))
-    begins = (split.start, split.stage1_end, split.train_end, split.eval_end)
-    assert begins == tuple(DAY * (first + days) for days in (4, 6, 8, 9))
+    begins = {"stage1": (4, 5), "stage2": (6, 7), "eval": (8, 8), "test": (9, 9)}
+    assert found == {name: (first + one, first + other) for name, (one, other) in begins.items()}
     # A day later it has moved on by a day; the settings say which day it was.
-    assert split.spans.newest == dt.date(2026, 3, 7) and split.resolved
-    data, split = window(log, history=3, stage1=2, stage2=2, newest=dt.date(2026, 3, 6))
-    assert data.last_span == dt.date(2026, 3, 6) and split.eval_end == DAY * (first + 8)
+    assert split.spans.newest == dt.date(2026, 3, 7) and tuple(found) == split.names
+    data, split, found = window(log, history=3, stage1=2, stage2=2, newest=dt.date(2026, 3, 6))
+    assert data.last_span == dt.date(2026, 3, 6) and found["test"] == (first + 8, first + 8)
 
 
-def test_one_window_for_both_stages(daily):
-    _, split = window(daily() + "/{YYYY}-{MM}-{DD}/*.csv", stage1=4, stage2=0)
-    assert split.stage1_end is None and split.train_splits == ("train",)
-    assert (split.train_end - split.start) == 4 * DAY
+def test_one_window_for_both_stages_and_one_for_vocabularies(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
+    data, _, found = window(log, stage1=4, stage2=0, vocabulary=2, history=1)
+    first = number(FIRST)
+    assert found == {
+        "vocabulary": (first + 2, first + 3),
+        "train": (first + 4, first + 7),
+        "eval": (first + 8, first + 8),
+        "test": (first + 9, first + 9),
+    }
+    assert data.first_span == FIRST + dt.timedelta(days=1)
 
 
-def test_numbered_spans_begin_with_their_first_impression(daily):
-    log = daily(name="{number}/part-0.csv") + "/{SPAN}/*.csv"
-    data, split = window(log, history=1, stage1=2, stage2=2)
-    assert (data.first_span, data.last_span) == (4, 10)
-    assert split.eval_end == DAY * (number(FIRST) + 9) + 60
+def test_the_splits_of_the_settings_are_those_of_the_window(daily):
+    log = daily() + "/{YYYY}-{MM}-{DD}/*.csv"
+    for counts in ({}, {"stage2": 0}, {"vocabulary": 1}, {"vocabulary": 1, "stage2": 0}):
+        counts = {"stage1": 3, "stage2": 2, **counts}
+        # With one window for both stages there is no border between them, as `prepare` has it.
+        one = {"stage1_end": None, "train_end": 10, "eval_end": 20, "spans": {**counts, "newest": 1}}
+        split = SplitSettings(**(one if not counts["stage2"] else {"spans": counts}))
+        assert tuple(window(log, **counts)[2]) == split.names
 
 
 def test_history_may_reach_back_before_the_first_span(daily):
-    data, _ = window(daily(6) + "/{YYYY}-{MM}-{DD}/*.csv", history=30, stage1=2, stage2=2)
+    data, _, _ = window(daily(6) + "/{YYYY}-{MM}-{DD}/*.csv", history=30, stage1=2, stage2=2)
     assert data.first_span == FIRST - dt.timedelta(days=30)
     assert len(spans.log_files(data.log, data)) == 6
 
@@ -140,19 +153,12 @@ def test_spans_of_the_window_must_be_there(daily):
     with pytest.raises(EventLogError, match=r"2 are not there: 2026-03-02, 2026-03-03\. There are 8, from 2026-02-26"):
         window(log, stage1=3, stage2=2)
     # In the history they are not missed.
-    assert window(log, history=5, stage1=1, stage2=0, eval=1, test=1)[1].start
+    assert window(log, history=5, stage1=1, stage2=0, eval=1, test=1)[2]["train"]
 
 
 def test_a_log_without_a_span():
     with pytest.raises(EventLogError, match="No file of a span matches"):
         spans.spans_of("/nowhere/{SPAN}/*.csv")
-
-
-def test_numbered_spans_must_follow_each_other_in_time(daily):
-    log = daily(name="{number}/part-0.csv")
-    pathlib.Path(log, "10", "part-0.csv").write_text(pathlib.Path(log, "9", "part-0.csv").read_text())
-    with pytest.raises(EventLogError, match="spans 9 and 10 begin at the same time or the later one first"):
-        window(f"{log}/{{SPAN}}/*.csv", stage1=1, stage2=1)
 
 
 def test_a_folder_a_day(daily):

@@ -21,10 +21,59 @@ def make_examples(events, rules, clicks_are_logged):
     return splits
 
 
-def _in_order(events, rules):
+def make_span_examples(events, rules, clicks_are_logged, span, until, depth, all_is_known=False):
+    """Examples of the requests of one span, in no particular order.
+
+    Events have a `_span`. What happened is known from `depth` spans before on, of earlier spans what is remembered, or
+    all of it, which is the same where spans do not overlap in time. Future items reach to the span `until`.
+    """
+    by_user = {}
+    for event in _in_order(events, rules, ["_span"]):
+        by_user.setdefault(event["user_id"], []).append(event)
+    made = []
+    for of_user in by_user.values():
+        known = [e for e in of_user if span - depth <= e["_span"] <= span]
+        if not all_is_known:
+            remembered = _remembered([e for e in known if e["_span"] < span], rules, clicks_are_logged)
+            known = [e for e in known if e["_span"] == span or id(e) in remembered]
+        ahead = [e for e in of_user if span <= e["_span"] <= until]
+        groups = _requests(known, rules, lambda e: e["_span"])
+        request_time = _times(groups)
+        for (_, of_span), group in groups.items():
+            if of_span == span:
+                acts = _acts(known, rules, clicks_are_logged), _acts(ahead, rules, clicks_are_logged)
+                made += _of_request(group, *acts, known, rules, request_time)
+    return made
+
+
+def _remembered(before, rules, clicks_are_logged):
+    """Ids of the events of earlier spans that count: of each kind those with few after them in their own span or later.
+
+    The kinds are what can be in a moveline, L of it, and clicked and unclicked impressions, one of each; with an
+    impression goes the first of its request.
+    """
+    shows = rules.data.impression_behavior
+    kinds = (
+        (lambda e: _acts([e], rules, clicks_are_logged), rules.contract.moveline_length),
+        (lambda e: e["behavior"] == shows and e["label"] == 1, 1),
+        (lambda e: e["behavior"] == shows and e["label"] != 1, 1),
+    )
+    kept = set()
+    for is_of_kind, count in kinds:
+        of_kind = [e for e in before if is_of_kind(e)]
+        for place, event in enumerate(of_kind):
+            if sum(later["_span"] >= event["_span"] for later in of_kind[place + 1 :]) < count:
+                kept.add(id(event))
+    for group in _requests(before, rules, lambda e: e["_span"]).values():
+        if any(id(e) in kept for e in group):
+            kept.add(id(group[0]))
+    return kept
+
+
+def _in_order(events, rules, more=()):
     """Distinct events, by user, time, behaviour, item, category, scene, request, features, label."""
     names = ["user_id", "timestamp", "behavior", "item_id", "category_id", "scene", "request_id"]
-    names += [f.name for f in rules.contract.declared] + ["label"]
+    names += [f.name for f in rules.contract.declared] + [*more, "label"]
 
     def key(event):
         # Missing numbers come last among their kind.
@@ -49,8 +98,20 @@ def _split_of(time, rules):
 
 def _of_user(history, rules, clicks_are_logged):
     """(split, example) of one user, whose events are given in order."""
-    data, contract = rules.data, rules.contract
-    impressions = [e for e in history if e["behavior"] == data.impression_behavior]
+    acts = _acts(history, rules, clicks_are_logged)
+    groups = _requests(history, rules, lambda e: _split_of(e["timestamp"], rules))
+    request_time = _times(groups)
+    for (_, split), group in groups.items():
+        if split is not None:
+            end = dict(zip(rules.split_names, rules.split_ends, strict=True))[split]
+            before_end = [e for e in acts if end is None or e["timestamp"] < end]
+            for example in _of_request(group, acts, before_end, history, rules, request_time):
+                yield split, example
+
+
+def _acts(history, rules, clicks_are_logged):
+    """What can be in a moveline."""
+    data = rules.data
     as_clicks = data.impressions_as_clicks == "always" or (
         data.impressions_as_clicks == "auto" and not clicks_are_logged
     )
@@ -60,36 +121,47 @@ def _of_user(history, rules, clicks_are_logged):
             acts.append(event)
         elif as_clicks and event["label"] == 1:
             acts.append({**event, "behavior": data.click_behavior})
+    return acts
 
+
+def _requests(history, rules, part_of):
+    """(name, part) -> impressions of a request that are in the same part."""
     groups = {}
-    for event in impressions:
-        named = event["request_id"] != ""
-        group = ("id", event["request_id"]) if named else ("at", event["scene"], event["timestamp"])
-        groups.setdefault((group, _split_of(event["timestamp"], rules)), []).append(event)
-    request_time = {id(event): min(e["timestamp"] for e in group) for group in groups.values() for event in group}
+    for event in history:
+        if event["behavior"] == rules.data.impression_behavior:
+            named = event["request_id"] != ""
+            group = ("id", event["request_id"]) if named else ("at", event["scene"], event["timestamp"])
+            groups.setdefault((group, part_of(event)), []).append(event)
+    return groups
 
-    for (_, split), group in groups.items():
-        if split is None:
-            continue
-        t = request_time[id(group[0])]
-        head = group[0]
-        moveline = [e for e in acts if e["timestamp"] < t][-contract.moveline_length :]
-        end = dict(zip(rules.split_names, rules.split_ends, strict=True))[split]
-        future = [
+
+def _times(groups):
+    return {id(event): min(e["timestamp"] for e in group) for group in groups.values() for event in group}
+
+
+def _of_request(group, acts, acts_before_end, history, rules, request_time):
+    """The examples of a request: one, or as many as it takes."""
+    data, contract = rules.data, rules.contract
+    t = request_time[id(group[0])]
+    moveline = [e for e in acts if e["timestamp"] < t][-contract.moveline_length :]
+    future = [
+        e
+        for e in acts_before_end
+        if e["timestamp"] >= t and e["behavior"] in data.positive_behaviors and e["item_id"] != ""
+    ][: contract.flow_length]
+    diff = {}
+    for prefix, label in (("diff_clicked_", 1), ("diff_unclicked_", 0)):
+        near = [
             e
-            for e in acts
-            if e["timestamp"] >= t
-            and (end is None or e["timestamp"] < end)
-            and e["behavior"] in data.positive_behaviors
-            and e["item_id"] != ""
-        ][: contract.flow_length]
-        diff = {}
-        for prefix, label in (("diff_clicked_", 1), ("diff_unclicked_", 0)):
-            near = [e for e in impressions if e["label"] == label and t - rules.diff_window <= e["timestamp"] < t]
-            diff[prefix] = near[-1] if near else None
-        for start in range(0, len(group), data.max_candidates):
-            piece = group[start : start + data.max_candidates]
-            yield split, _example(contract, head, t, moveline, piece, future, diff, request_time)
+            for e in history
+            if e["behavior"] == data.impression_behavior
+            and e["label"] == label
+            and t - rules.diff_window <= e["timestamp"] < t
+        ]
+        diff[prefix] = near[-1] if near else None
+    for start in range(0, len(group), data.max_candidates):
+        piece = group[start : start + data.max_candidates]
+        yield _example(contract, group[0], t, moveline, piece, future, diff, request_time)
 
 
 def _example(contract, head, t, moveline, candidates, future, diff, request_time):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from amen_tf.config import Settings
+from pipeline.event_log import spans_report
 from pipeline.event_log.errors import EventLogError
 from pipeline.runners import prepare as module
 from pipeline.runners.data_stages import of_last_run
@@ -176,8 +177,12 @@ def test_what_is_known_is_written_in_one_step(tmp_path, log):
     assert not list(layout.folder.glob("*.tmp"))
 
 
-def test_the_window_of_a_log_in_spans_moves_on(tmp_path, reads):
-    day = 86_400
+def test_the_window_of_a_log_in_spans_moves_on(tmp_path, monkeypatch):
+    day, reads = 86_400, []
+    real = spans_report.check_log
+    monkeypatch.setattr(
+        spans_report, "check_log", lambda log, data: reads.append(str(data.last_span)) or real(log, data)
+    )
     (tmp_path / "log").mkdir()
 
     def write(span):
@@ -191,7 +196,8 @@ def test_the_window_of_a_log_in_spans_moves_on(tmp_path, reads):
     first = prepared(settings).settings
     assert (first.data.first_span, first.data.last_span) == (20_001, 20_005)
     assert first.split.start == 20_002 * day and first.split.eval_end == 20_005 * day
-    assert prepared(settings).settings == first and reads == ["check_log"]
+    assert prepared(settings).settings == first and reads == ["20001", "20002", "20003", "20004", "20005"]
+    assert first.data.impressions_as_clicks == "always"
     # What was written of the run names the spans, and means the same when they are no longer the newest.
     write(20_006)
     again = Settings.load(Layout(settings).settings)
@@ -199,5 +205,7 @@ def test_the_window_of_a_log_in_spans_moves_on(tmp_path, reads):
     # Nor has the last run been trained on what came in since.
     assert prepared(of_last_run(settings)).settings.split == first.split
     assert prepared(settings).settings.data.last_span == 20_006
+    # Of all these runs each span is read once.
+    assert reads == ["20001", "20002", "20003", "20004", "20005", "20006"]
     assert of_last_run(settings).split.spans.newest == 20_006
     assert of_last_run(settings_for(tmp_path, tmp_path / "log" / "20006.csv")).split.spans is None

@@ -1,0 +1,93 @@
+"""Which pieces the examples of a window of spans consist of, which of them are missing, and what must be read for them.
+
+In: the spans that there are, the rules, what is in the store. Out: a `SpanPlan`.
+
+Of every span the examples are made once for each span that their future items may reach to: a border lies behind a span
+on one day and ahead of it on another. All are made as long as the rows that they need are being read anyway, within
+`future` days; after that no file of the span is opened again.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from pipeline.event_log.spans import spans_of_splits
+from pipeline.example_gen.rules import MovelineRules
+from pipeline.example_gen.store import Piece, Store
+
+
+class SpanPlan(NamedTuple):
+    """What a run has and what it lacks.
+
+    Attributes:
+      splits: split -> its pieces of examples, in the order of spans.
+      kept: all pieces that this window or the next one needs.
+      missing: pieces of examples to make.
+      start: the history to begin with; None begins with nothing.
+      carry: the history to leave for the next window; None if it is there.
+      read: spans whose files are read, ascending.
+    """
+
+    splits: dict[str, list[Piece]]
+    kept: list[Piece]
+    missing: list[Piece]
+    start: Piece | None
+    carry: Piece | None
+    read: list[int]
+
+
+def span_plan(
+    log: str,
+    there: Mapping[int, Sequence[str]],
+    prints: Mapping[int, str],
+    rules: MovelineRules,
+    code: str,
+    store: Store,
+) -> SpanPlan:
+    """Plans a run.
+
+    Args:
+      log: the pattern.
+      there: span -> its files.
+      prints: span -> a fingerprint of its files; of the side tables under -1.
+      rules: with spans.
+      code: fingerprint of the code that makes examples.
+      store: of pieces.
+
+    Raises:
+      EventLogError: a span of the window is not there.
+    """
+    counts = rules.spans
+    content = json.dumps(rules.of_one_span.to_dict(), sort_keys=True)
+    common = f"{code}\n{content}\n{prints.get(-1, '')}\n{counts.history}"
+
+    def piece(kind: str, span: int, until: int) -> Piece:
+        # A history is that of the first span after it, which may look back as far as its own.
+        first = span - counts.history + (kind == "history")
+        seen = [f"{s} {prints[s]}" for s in sorted(there) if first <= s <= until]
+        digest = hashlib.sha256("\n".join([common, kind, str(span), *seen]).encode())
+        return Piece(kind, span, until, digest.hexdigest()[:16])
+
+    splits = spans_of_splits(log, there, counts)
+    newest = splits["test"][-1]
+    parts = {
+        split: [piece("examples", span, min(span + counts.future, spans[-1])) for span in spans]
+        for split, spans in splits.items()
+    }
+    window = range(next(iter(splits.values()))[0], newest + 1)
+    wanted = [piece("examples", s, u) for s in window for u in range(s, min(s + counts.future, newest) + 1)]
+    carry = piece("history", newest - counts.future, newest - counts.future)
+    missing = [p for p in wanted if store.done(p) is None]
+    has_carry = store.done(carry) is not None
+    kept = [*wanted, carry]
+    if not missing and has_carry:
+        return SpanPlan(parts, kept, [], None, None, [])
+    needed = min([p.span for p in missing] + ([] if has_carry else [carry.span + 1]))
+    # The newest history that lies before the first span to be made; without one, as many spans as it may look back to.
+    befores = (piece("history", s, s) for s in range(needed - 1, needed - 1 - counts.history, -1))
+    start = next((p for p in befores if store.done(p) is not None), None)
+    begin = needed - counts.history if start is None else start.span + 1
+    end = max([p.until for p in missing] + ([] if has_carry else [carry.span]))
+    read = [span for span in sorted(there) if begin <= span <= end]
+    return SpanPlan(parts, kept, missing, start, None if has_carry else carry, read)

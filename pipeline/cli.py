@@ -109,10 +109,13 @@ def table2(settings, preset, overrides, seeds, rows, output):
 @click.option("--name", default="my-run", show_default=True, help="Name of the run and of its folder.")
 def init(log: str, output: pathlib.Path, name: str):
     """Writes a first settings file for LOG."""
+    from pipeline.event_log.storage import is_remote
+
     if output.exists():
         raise click.ClickException(f"{output} exists; give another file with --output.")
     # As JSON, which is YAML too, whatever characters are in it.
-    text = STARTER.format(name=json.dumps(name), log=json.dumps(str(pathlib.Path(log).resolve()), ensure_ascii=False))
+    place = log if is_remote(log) else str(pathlib.Path(log).resolve())
+    text = STARTER.format(name=json.dumps(name), log=json.dumps(place, ensure_ascii=False))
     Settings.parse(yaml.safe_load(text), source=str(output))
     output.write_text(text, encoding="utf-8")
     _say(f"Wrote {output}. Next: amen check {log} --settings {output}; amen run {output}")
@@ -124,6 +127,7 @@ def init(log: str, output: pathlib.Path, name: str):
 @click.option("--json", "json_file", type=click.Path(path_type=pathlib.Path), help="Also write the report as JSON.")
 def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Path | None):
     """Reports what an event LOG holds and every rule that it breaks; status 1 if there is one."""
+    from pipeline.event_log import storage
     from pipeline.event_log.check import check_log, print_report
     from pipeline.event_log.spans import window
 
@@ -131,6 +135,7 @@ def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Pat
     data = loaded.data if loaded else DataSettings(log=log or "")
     if not (log or data.log):
         raise click.UsageError("Give a log, or --settings with data.log.")
+    storage.configure(loaded.run.beam_options if loaded else (), log or data.log)
     if loaded and not log and loaded.split.spans is not None:
         data, _ = window(data.log, data, loaded.split)
     report = check_log(log or data.log, data)

@@ -5,16 +5,15 @@ records, takes seconds to import.
 """
 
 import json
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.event_log import rules
-from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.sources import Part, Source, short
+from pipeline.event_log import rules, storage
+from pipeline.event_log.errors import EventLogError, short
+from pipeline.event_log.sources import Part, Source
 
 # Enough to see which features the events have.
 _FIRST_RECORDS = 131_072
@@ -46,16 +45,17 @@ def _read(path: str, batch_rows: int) -> Iterator[tuple[int, np.ndarray]]:
 
     start, seen = 1, 0
     try:
-        with open(path, "rb") as file:
-            gzipped = file.read(len(_GZIP)) == _GZIP
-        records = tf.data.TFRecordDataset(path, "GZIP" if gzipped else "").batch(batch_rows)
-        for batch in records.as_numpy_iterator():
-            yield start, batch
-            start += len(batch)
-            seen += sum(map(len, batch)) + _FRAME_BYTES * len(batch)
-        # TensorFlow takes half a record at the end of a plain file for the end.
-        if not gzipped and seen != os.path.getsize(path):
-            raise OSError("the file ends inside a record")
+        with storage.local_copy(path) as local:
+            with open(local, "rb") as file:
+                gzipped = file.read(len(_GZIP)) == _GZIP
+            records = tf.data.TFRecordDataset(local, "GZIP" if gzipped else "").batch(batch_rows)
+            for batch in records.as_numpy_iterator():
+                yield start, batch
+                start += len(batch)
+                seen += sum(map(len, batch)) + _FRAME_BYTES * len(batch)
+            # TensorFlow takes half a record at the end of a plain file for the end.
+            if not gzipped and seen != storage.size(local):
+                raise OSError("the file ends inside a record")
     except (tf.errors.OpError, OSError) as e:
         raise EventLogError(
             f"{path}: cannot read past row {start - 1} ({short(e)}). Expected a whole TFRecord file of tf.Examples, "

@@ -19,7 +19,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from pipeline.event_log import side_tables
+from pipeline.event_log import side_tables, storage
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
 from pipeline.event_log.spans import log_files
@@ -49,7 +49,9 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         rules = rules_of(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
-        files = log_files(log_of(exec_properties), rules.data)
+        log = log_of(exec_properties)
+        storage.configure(self._beam_pipeline_args, log, rules.data.item_table, rules.data.user_table)
+        files = log_files(log, rules.data)
         if rules.data.item_table:
             # Every worker reads it; what is wrong with it is better said once, and before the log is read.
             side_tables.check(side_tables.ITEM, rules.data)

@@ -30,7 +30,7 @@ def create_local_pipeline(prepared: Prepared, layout: Layout, last: str | None =
         schema_file=write_schema(FeatureContract.from_settings(prepared.settings), layout.schema, own),
         push_folder=str(layout.push),
         metadata_connection_config=sqlite_metadata_connection_config(str(layout.metadata)),
-        beam_pipeline_args=list(run.beam_options) or beam_arguments(run.beam_workers),
+        beam_pipeline_args=beam_arguments(run.beam_workers, run.beam_options),
         flow_folder=str(layout.flows),
         last=last,
     )

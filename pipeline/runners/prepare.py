@@ -7,7 +7,7 @@ import os
 import pathlib
 
 from amen_tf.config import Settings, SplitSettings
-from pipeline.event_log import side_tables
+from pipeline.event_log import side_tables, storage
 from pipeline.event_log.check import check_log, require_trainable, require_whole
 from pipeline.event_log.spans import log_files, window
 from pipeline.event_log.split_times import impression_time_quantiles
@@ -31,6 +31,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
       EventLogError: the log is absent, broken or cannot be learned from.
     """
     log = settings.data.log or _simulated(settings, layout)
+    storage.configure(settings.run.beam_options, log, settings.data.item_table, settings.data.user_table)
     if settings.split.spans is not None:
         data, split = window(log, settings.data, settings.split)
         settings = settings.model_copy(update={"data": data, "split": split})
@@ -80,10 +81,7 @@ def borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int
 
 def _key(files: list[str], settings: Settings) -> str:
     """Changes with the log's files and with whatever decides how they are read and split."""
-    digest = hashlib.sha256()
-    for path in files:
-        stat = os.stat(path)
-        digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    digest = hashlib.sha256(storage.fingerprint(files).encode())
     digest.update(settings.data.model_dump_json().encode() + settings.split.model_dump_json().encode())
     return digest.hexdigest()
 

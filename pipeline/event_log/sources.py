@@ -42,7 +42,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An opened file: its column names and `parts(wanted columns, rows per part)`.
+    """An opened file: its column names and `parts(wanted columns, rows per part)`, to be called once.
 
     `open_ended`: rows may have columns that are not among them, and need not have those that are.
     """

@@ -52,17 +52,21 @@ class Source:
     open_ended: bool = False
 
 
-def open_parquet(path: str) -> Source:
-    """A Parquet file; row groups are read one at a time."""
+def open_parquet(path: str, row_groups: tuple[int, int] | None = None) -> Source:
+    """A Parquet file, or of its row groups those from the first to before the second; read one at a time.
+
+    Numbers of rows are those of the whole file.
+    """
     try:
         file = pa.parquet.ParquetFile(storage.for_arrow(path))
     except (pa.ArrowException, OSError) as e:
         raise EventLogError(f"{path}: not a readable Parquet file ({short(e)}). Check data.log and data.format.") from e
 
     def parts(wanted: list[str], batch_rows: int) -> Iterator[Part]:
-        start = 1
+        first, end = row_groups or (0, file.num_row_groups)
+        start = 1 + sum(file.metadata.row_group(group).num_rows for group in range(first))
         try:
-            for rows in file.iter_batches(batch_size=batch_rows, columns=wanted):
+            for rows in file.iter_batches(batch_rows, row_groups=range(first, end), columns=wanted):
                 yield Part(rows, np.arange(start, start + rows.num_rows))
                 start += rows.num_rows
         except (pa.ArrowException, OSError) as e:

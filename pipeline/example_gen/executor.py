@@ -88,6 +88,8 @@ def _add_steps(pipeline: beam.Pipeline, files: list[str], rules: MovelineRules, 
         | "Files" >> beam.Create(list(enumerate(files)))
         # Without it one worker would read all files, fused with the list of their names.
         | "SpreadFiles" >> beam.Reshuffle()
+        | "CutFiles" >> beam.FlatMap(steps.cut, data.format)
+        | "SpreadUnits" >> beam.Reshuffle()
         | "ReadFile" >> beam.ParDo(read_file).with_outputs(steps.FACTS, main=steps.ROWS)
     )
     known, rows = [read[steps.FACTS]], [read[steps.ROWS]]

@@ -1,6 +1,6 @@
 """The two steps that Beam runs in parallel: files -> rows by user shard, and shard -> example files.
 
-In: file names. Out: example files, quarantined rows, and small dictionaries that count. Everything that depends on
+In: names of files. Out: example files, quarantined rows, and small dictionaries that count. Everything that depends on
 the order in which Beam delivers things is removed by sorting.
 """
 
@@ -17,6 +17,7 @@ from amen_tf import features
 from pipeline.event_log import side_tables
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.reader import Batch, describe, read_batches
+from pipeline.event_log.units import Unit, units_of
 from pipeline.example_gen import shuffle, wire
 from pipeline.example_gen.heavy_users import newest_rows
 from pipeline.example_gen.moveline import Plan, make_plan
@@ -28,9 +29,18 @@ _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
 
 
+def cut(file: tuple[int, str], format: str) -> Iterator[tuple[str, Unit]]:
+    """(number, path) of a file -> its units of work for `ReadFile`."""
+    number, path = file
+    for part, unit in enumerate(units_of(path, format)):
+        yield f"{number:06d}-{part:06d}", unit
+
+
 @beam.typehints.with_output_types(tuple[int, Any])
 class ReadFile(beam.DoFn):
-    """(number, path) of a file -> (shard, (`ROWS`, block)) on `ROWS`, one dictionary of facts on `FACTS`.
+    """(place, unit of work) -> (shard, (`ROWS`, block)) on `ROWS`, one dictionary of facts on `FACTS`.
+
+    A place is a text that sorts as the units of the log do.
 
     Errors of the log travel as facts: an exception would come back from Beam as a traceback in a string.
 
@@ -47,23 +57,23 @@ class ReadFile(beam.DoFn):
         self._shards = shards
         self._spill = spill
 
-    def process(self, element: tuple[int, str]) -> Iterator:
-        number, path = element
+    def process(self, element: tuple[str, Unit]) -> Iterator:
+        place, unit = element
         facts = no_facts()
         if self._spill:
-            # A name for every attempt: the same file may be read twice, by two workers at a time.
-            with shuffle.Spill(f"{self._temporary}/rows-{number:06d}-{uuid.uuid4().hex}") as spill:
-                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
+            # A name for every attempt: the same unit may be read twice, by two workers at a time.
+            with shuffle.Spill(f"{self._temporary}/rows-{place}-{uuid.uuid4().hex}") as spill:
+                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(place, unit, facts)]
         else:
-            blocks = self._blocks(number, path, facts)
+            blocks = self._blocks(place, unit, facts)
         yield from ((shard, (ROWS, block)) for shard, block in blocks)
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
-    def _blocks(self, number: int, path: str, facts: dict) -> Iterator[tuple[int, bytes]]:
-        """The file's rows by user shard; fills in the facts on the way."""
+    def _blocks(self, place: str, unit: Unit, facts: dict) -> Iterator[tuple[int, bytes]]:
+        """The unit's rows by user shard; fills in the facts on the way."""
         data = self._rules.data
         try:
-            for place, batch in enumerate(read_batches(path, data)):
+            for number, batch in enumerate(read_batches(unit.path, data, row_groups=unit.row_groups)):
                 behaviors = batch.table.column(batch.table.schema.get_field_index(features.BEHAVIOR))
                 facts["rows"] += batch.table.num_rows + batch.bad.num_rows
                 facts["clicks_are_logged"] |= data.click_behavior in behaviors.unique().to_pylist()
@@ -71,7 +81,7 @@ class ReadFile(beam.DoFn):
                     facts["bad_rows"] += batch.bad.num_rows
                     facts["first_bad"] = (facts["first_bad"] + _described(batch))[:_SHOWN_BAD_ROWS]
                     if data.bad_rows == "quarantine":
-                        name = f"{self._temporary}/quarantine-{number:06d}-{place:06d}.arrow"
+                        name = f"{self._temporary}/quarantine-{place}-{number:06d}.arrow"
                         wire.write_whole(name, self._temporary, shuffle.to_bytes(batch.bad))
                 table, left_out = newest_rows(pa.Table.from_batches([batch.table]), data.max_user_rows)
                 facts["above_user_limit"] += left_out
@@ -191,7 +201,8 @@ def merge_facts(parts: Iterable[dict]) -> dict:
         merged["first_bad"] += part["first_bad"]
         merged["errors"] += part["errors"]
     merged["first_bad"] = sorted(merged["first_bad"])[:_SHOWN_BAD_ROWS]
-    merged["errors"] = sorted(merged["errors"])[:_SHOWN_BAD_ROWS]
+    # Units of one file may say the same of it.
+    merged["errors"] = sorted(set(merged["errors"]))[:_SHOWN_BAD_ROWS]
     return merged
 
 

@@ -66,6 +66,7 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         facts = _read_json(f"{temporary}/facts.json")
         counts = _read_json(f"{temporary}/counts.json")
         report.stop_if_unusable(facts, rules)
+        side_tables.stop_at_repeated(counts.get(steps.REPEATED_USERS, {}), side_tables.USER, rules.data)
         content = report.make(facts, counts, rules)
         if facts["bad_rows"]:
             write_bad_rows(f"{artifact.uri}/quarantine.csv", steps.quarantined(temporary))

@@ -24,6 +24,7 @@ from pipeline.example_gen.moveline import Plan, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
 ROWS, USERS, FACTS = "rows", "users", "facts"
+REPEATED_USERS = "repeated_users"
 # Requests turned into Arrow at once: with L = 50 some tens of megabytes.
 _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
@@ -112,6 +113,8 @@ class ReadUsers(beam.DoFn):
 class WriteShard(beam.DoFn):
     """(shard, blocks of its rows and users) and the facts of the whole log -> a file per split, a dictionary of counts.
 
+    Users with more than one row in their table are counted under `REPEATED_USERS`; their shard has no files then.
+
     The step writes its files itself. TFX's own writer sends every example through a reshuffle with random keys, after
     which neither the order of the examples nor their files are the same twice; and one more shuffle of the examples,
     which are larger than the events, would cost more than everything before it.
@@ -134,7 +137,12 @@ class WriteShard(beam.DoFn):
         if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
         events, left_out = shuffle.gather((b for kind, b in blocks if kind == ROWS), rules.data.max_user_rows)
-        events, unknown = self._joined(events, [b for kind, b in blocks if kind == USERS])
+        users = self._users([b for kind, b in blocks if kind == USERS])
+        if repeated := side_tables.repeated(users, side_tables.USER):
+            # It travels as a count, as what is wrong with the log travels as facts.
+            yield {REPEATED_USERS: repeated}
+            return
+        events, unknown = self._joined(events, users)
         plan = make_plan(events, rules, facts["clicks_are_logged"])
         for split in rules.split_names:
             wire.write_tfrecord(
@@ -144,17 +152,19 @@ class WriteShard(beam.DoFn):
         splits = {split: plan.split_counts(split) for split in rules.split_names}
         yield {"log": log, "splits": splits, "tables": unknown}
 
-    def _joined(self, events: pa.Table, users: list[shuffle.Block]) -> tuple[pa.Table, dict[str, int]]:
+    def _users(self, blocks: list[shuffle.Block]) -> pa.Table:
+        """The shard's rows of the user table."""
+        schema = side_tables.schema_of(side_tables.USER, self._rules.data)
+        return pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, blocks)])
+
+    def _joined(self, events: pa.Table, users: pa.Table) -> tuple[pa.Table, dict[str, int]]:
         """Events with what the tables say, and how many rows the tables say nothing of."""
         data, unknown = self._rules.data, {}
         if self._items is not None:
             events, absent = side_tables.join(events, self._items, side_tables.ITEM)
             unknown["rows_without_item"] = int(absent.sum())
         if data.user_table:
-            schema = side_tables.schema_of(side_tables.USER, data)
-            table = pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, users)])
-            side_tables.require_unique(table, side_tables.USER, data)
-            events, absent = side_tables.join(events, table, side_tables.USER)
+            events, absent = side_tables.join(events, users, side_tables.USER)
             unknown["rows_without_user"] = int(absent.sum())
         return events, unknown
 

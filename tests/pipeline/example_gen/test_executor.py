@@ -416,8 +416,19 @@ def test_the_same_values_in_the_log_or_in_tables_give_the_same_examples(tmp_path
 )
 def test_a_table_that_cannot_be_used_stops_the_run(items, users, message, tmp_path):
     write_small_log(tmp_path / "log.csv")
-    with pytest.raises(EventLogError, match=message):
+    with pytest.raises(EventLogError, match=message) as raised:
         do(tmp_path / "log.csv", with_tables(tmp_path, items, users), tmp_path / "out")
+    assert "Traceback" not in str(raised.value) and "while running" not in str(raised.value)
+
+
+def test_repeated_users_of_all_shards_are_one_message(tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    users = [f"{user},{age}" for user in "uvwxyzab" for age in (30, 31)] + ["a,32"]
+    rules = with_tables(tmp_path, ["item_id,brand,tags"], users)
+    with pytest.raises(EventLogError) as raised:
+        do(tmp_path / "log.csv", rules, tmp_path / "out")
+    first = "a (3 rows), b (2 rows), u (2 rows), v (2 rows), w (2 rows)."
+    assert str(raised.value).startswith(f"{tmp_path}/users: 8 users have more than one row in the user table: {first}")
 
 
 def test_a_changed_table_is_noticed(tmp_path):

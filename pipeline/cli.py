@@ -81,15 +81,12 @@ def table2(settings, preset, overrides, seeds, rows, output):
 
     What is trained is kept: the same command goes on where an earlier one ended.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     if (settings is None) == (preset is None):
         raise click.UsageError("Give a settings file or --preset, one of the two.")
     chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
-    log_file = Layout(chosen).log_file("table2")
-    with quiet(log_file) as person:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(chosen, "table2") as person:
         from benchmarks.rows import ROWS, is_row
         from benchmarks.table2 import run as run_table
 
@@ -154,15 +151,12 @@ def schema(settings_file: pathlib.Path, overrides: tuple[str, ...], write: pathl
 
     Anomalies are shown too; status 1 if there is one. ExampleGen and its statistics are taken from the run's cache.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     settings = Settings.load(settings_file, overrides)
     if write is not None and write.exists():
         raise click.ClickException(f"{write} exists; give another file with --write.")
-    log_file = Layout(settings).log_file("schema")
-    with quiet(log_file) as person:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(settings, "schema") as person:
         from pipeline.schema_report import report
 
         return report(settings, person, write)
@@ -178,13 +172,10 @@ def skew(settings_file: pathlib.Path, requests: pathlib.Path, overrides: tuple[s
     REQUESTS is a file or folder: .json and .jsonl of requests or of :predict bodies, .tfrecord of TensorFlow Serving's
     request log or of tf.Examples.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     settings = Settings.load(settings_file, overrides)
-    log_file = Layout(settings).log_file("skew")
-    with quiet(log_file) as person, tempfile.TemporaryDirectory(prefix="amen-skew-") as folder:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(settings, "skew") as person, tempfile.TemporaryDirectory(prefix="amen-skew-") as folder:
         from pipeline.skew import report
 
         return report(settings, requests, person, pathlib.Path(folder))
@@ -254,14 +245,14 @@ def simulate(output: pathlib.Path, **sizes):
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
 def serve(folder: pathlib.Path, model_name: str | None, host: str, port: int):
     """Serves the newest version in a push FOLDER over REST, as a development double of TensorFlow Serving."""
-    from pipeline.runners.console import quiet
+    from pipeline.runners.console import messages_in, quiet
 
     log_file = pathlib.Path(tempfile.gettempdir()) / f"amen-serve-{port}.log"
     with quiet(log_file) as person:
         from serving.local_server import serve as serve_folder
 
         def ready(server):
-            person.print(f"{server.banner}\nTensorFlow's own messages: {log_file}", markup=False)
+            person.print(f"{server.banner}\n{messages_in(log_file)}", markup=False)
 
         serve_folder(folder, model_name or folder.resolve().name, host, port, on_ready=ready, on_event=person.print)
 

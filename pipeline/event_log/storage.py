@@ -292,7 +292,13 @@ def _system(path: str):
             hint = f"Its options go into run.beam_options (`--{scheme}_...`)"
         else:
             hint = f"Expected a local path without a scheme, or one of {', '.join(f'{name}://' for name in _EXTRAS)}"
-        raise EventLogError(f"{path}: no file system for {scheme}:// ({short(e)}). {hint}.") from e
+        raise EventLogError(f"{path}: no file system for {scheme}:// ({short(_cause(e))}). {hint}.") from e
+
+
+def _cause(error: Exception) -> Exception:
+    """What a client said, which Beam wraps, at times twice, into a table by path."""
+    inner = next(iter((getattr(error, "exception_details", None) or {}).values()), None)
+    return _cause(inner) if isinstance(inner, Exception) else error
 
 
 @contextlib.contextmanager
@@ -314,6 +320,6 @@ def _storage_errors(place: str) -> Iterator[None]:
             yield
     except OSError as e:
         raise EventLogError(
-            f"{place}: its storage cannot be read ({short(e)}). Check the path, the credentials of this process, and "
-            "run.beam_options."
+            f"{place}: its storage cannot be read ({short(_cause(e))}). Check the path, the credentials of "
+            "this process, and run.beam_options."
         ) from e

@@ -8,7 +8,6 @@ import contextlib
 import fnmatch
 import glob
 import hashlib
-import importlib
 import io
 import os
 import pathlib
@@ -20,16 +19,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from pipeline.event_log.errors import EventLogError, short
+from pipeline.event_log import beam_files
 
-# Scheme -> the extra of apache-beam that brings its client, and the client's module. Beam says differently for each
-# scheme, and sometimes only in an assertion, that a client is absent.
-_EXTRAS = {
-    "gs": ("gcp", "google.cloud.storage"),
-    "s3": ("aws", "boto3"),
-    "hdfs": ("hadoop", "hdfs"),
-    "azfs": ("azure", "azure.storage.blob"),
-}
 # A request over a network waits most of its time.
 _REQUESTS_AT_ONCE = 32
 _READ_BYTES = 8 << 20
@@ -50,10 +41,7 @@ def configure(beam_options: Sequence[str], *places: str | None) -> None:
       places: where the run reads; if none is remote, nothing is done.
     """
     if any(place and is_remote(place) for place in places):
-        from apache_beam.io.filesystems import FileSystems
-        from apache_beam.options.pipeline_options import PipelineOptions
-
-        FileSystems.set_options(PipelineOptions(list(beam_options)))
+        beam_files.configure(beam_options)
 
 
 def files_below(folder: str) -> list[str] | None:
@@ -72,13 +60,9 @@ def files_below(folder: str) -> list[str] | None:
         return sorted(str(p) for p in below if not _set_aside(p.relative_to(folder).parts))
     if glob.has_magic(folder):
         return None
-    system = _system(folder)
     root = f"{folder.rstrip('/')}/"
-    with _storage_errors(folder):
-        below = _folder(system, root)
-    if below is None or not (below or system.has_dirs()):
-        return None
-    return sorted(path for path in below if not _set_aside(path[len(root) :].split("/")))
+    below = beam_files.in_folder(root)
+    return None if below is None else sorted(p for p in below if not _set_aside(p[len(root) :].split("/")))
 
 
 def _set_aside(names: Iterable[str]) -> bool:
@@ -91,11 +75,7 @@ def is_file(path: str) -> bool:
     Raises:
       EventLogError: its storage cannot be read.
     """
-    if not is_remote(path):
-        return os.path.isfile(path)
-    system = _system(path)
-    with _storage_errors(path):
-        return system.exists(path)
+    return beam_files.exists(path) if is_remote(path) else os.path.isfile(path)
 
 
 def matching(pattern: str) -> list[str]:
@@ -110,9 +90,7 @@ def matching(pattern: str) -> list[str]:
     # ** at the end stands for what is in a folder, never for the place before it alone.
     names = (f"{pattern}/*" if pattern.endswith("/**") else pattern).split("/")
     start = min((pattern.find(sign) for sign in "*?[" if sign in pattern), default=len(pattern))
-    with _storage_errors(pattern):
-        found = _walk(_system(pattern), pattern[:start])
-        return sorted(path for path in found if _fits(path.split("/"), names))
+    return sorted(path for path in beam_files.beginning_with(pattern[:start]) if _fits(path.split("/"), names))
 
 
 def _fits(names: list[str], patterns: list[str]) -> bool:
@@ -150,9 +128,7 @@ def _version(path: str) -> tuple[int, int | float]:
     if not is_remote(path):
         stat = os.stat(path)
         return stat.st_size, stat.st_mtime_ns
-    with _storage_errors(path):
-        found = _system(path).metadata(path)
-        return found.size_in_bytes, found.last_updated_in_seconds
+    return beam_files.size_and_time(path)
 
 
 def each(function: Callable[[str], Any], files: Sequence[str]) -> list:
@@ -171,11 +147,7 @@ def open_file(path: str) -> BinaryIO:
     """
     if not is_remote(path):
         return open(path, "rb")
-    from apache_beam.io.filesystem import CompressionTypes
-
-    with _os_errors():
-        content = _system(path).open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-    return io.BufferedReader(_Content(content), _READ_BYTES)
+    return io.BufferedReader(beam_files.open_stored(path), _READ_BYTES)
 
 
 def for_arrow(path: str) -> str | pa.NativeFile:
@@ -207,119 +179,3 @@ def local_copy(path: str) -> Iterator[str]:
             shutil.copyfileobj(content, copy, _READ_BYTES)
         copy.flush()
         yield copy.name
-
-
-class _Content(io.RawIOBase):
-    """A file that Beam has opened, as one of Python's; whatever its client raises is an `OSError`."""
-
-    def __init__(self, content: BinaryIO):
-        self._content = content
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, target) -> int:
-        with _os_errors():
-            found = self._content.read(len(target))
-        target[: len(found)] = found
-        return len(found)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        with _os_errors():
-            self._content.seek(offset, whence)
-            return self._content.tell()
-
-    def tell(self) -> int:
-        return self._content.tell()
-
-    def close(self) -> None:
-        if not self.closed:
-            self._content.close()
-        super().close()
-
-
-def _walk(system, prefix: str) -> list[str]:
-    """The files whose path begins with `prefix`."""
-    files = []
-    for entry in system.match([f"{prefix}**"])[0].metadata_list:
-        # HDFS lists a folder at a time, what is below it as files of no bytes. Object stores list all at once, some of
-        # them with an empty object for a folder.
-        inner = _folder(system, f"{entry.path}/") if system.has_dirs() and not entry.size_in_bytes else None
-        if inner is not None:
-            files += inner
-        elif not entry.path.endswith("/"):
-            files.append(entry.path)
-    return files
-
-
-def _folder(system, root: str) -> list[str] | None:
-    """The files below a folder whose path ends with /; None if it is none."""
-    if not system.has_dirs():
-        return _walk(system, root)
-    path = root.rstrip("/")
-    if not system.exists(path) or system.metadata(path).size_in_bytes:
-        return None
-    try:
-        return _walk(system, root)
-    except OSError as e:
-        # Beam cannot be asked what an entry without bytes is: an empty file says so when it is listed as a folder.
-        if "not a directory" in str(e).lower():
-            return None
-        raise
-
-
-def _system(path: str):
-    """Beam's file system for a path with a scheme."""
-    from apache_beam.io.filesystems import FileSystems
-
-    scheme = FileSystems.get_scheme(path)
-    extra, client = _EXTRAS.get(scheme, ("", ""))
-    if client:
-        try:
-            importlib.import_module(client)
-        except ImportError as e:
-            raise EventLogError(
-                f"{path}: the library that reads {scheme}:// is not installed. Install apache-beam[{extra}], on every "
-                "Beam worker too."
-            ) from e
-    try:
-        return FileSystems.get_filesystem(path)
-    except (ValueError, OSError) as e:
-        if client:
-            hint = f"Its options go into run.beam_options (`--{scheme}_...`)"
-        else:
-            hint = f"Expected a local path without a scheme, or one of {', '.join(f'{name}://' for name in _EXTRAS)}"
-        raise EventLogError(f"{path}: no file system for {scheme}:// ({short(_cause(e))}). {hint}.") from e
-
-
-def _cause(error: Exception) -> Exception:
-    """What a client said, which Beam wraps, at times twice, into a table by path."""
-    inner = next(iter((getattr(error, "exception_details", None) or {}).values()), None)
-    return _cause(inner) if isinstance(inner, Exception) else error
-
-
-@contextlib.contextmanager
-def _os_errors() -> Iterator[None]:
-    """Turns what clients of storage raise, each its own kind, into `OSError`."""
-    try:
-        yield
-    except (OSError, EventLogError):
-        raise
-    except Exception as e:
-        raise OSError(short(e)) from e
-
-
-@contextlib.contextmanager
-def _storage_errors(place: str) -> Iterator[None]:
-    """Says of which place it is that files cannot be listed or looked at."""
-    try:
-        with _os_errors():
-            yield
-    except OSError as e:
-        raise EventLogError(
-            f"{place}: its storage cannot be read ({short(_cause(e))}). Check the path, the credentials of "
-            "this process, and run.beam_options."
-        ) from e

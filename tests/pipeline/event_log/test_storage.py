@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from amen_tf.config import DataSettings
-from pipeline.event_log import spans, storage
+from pipeline.event_log import beam_files, spans, storage
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import list_files
 from tests.pipeline.event_log.remote import Shelf, Tree
@@ -157,7 +157,7 @@ def test_hdfs_needs_its_options(monkeypatch):
     with pytest.raises(EventLogError, match=r"hdfs_host is not set\)\. Its options go into run\.beam_options"):
         list_files("hdfs://log/a.csv")
     storage.configure(["--hdfs_host=h", "--hdfs_port=1", "--hdfs_user=u"], "hdfs://log")
-    assert storage._system("hdfs://log").scheme() == "hdfs"
+    assert beam_files.system_of("hdfs://log").scheme() == "hdfs"
     storage.configure([], "hdfs://log")
 
 

@@ -416,7 +416,8 @@ class PushSettings(Section):
 class RunSettings(Section):
     """Local run: where everything lies, how many stages run at a time, and how many Beam workers each of them has.
 
-    `beam_options` are Beam's own (`--runner=FlinkRunner`, ...), for a runner other than the direct one.
+    `beam_options` are Beam's own: for a runner other than the direct one (`--runner=FlinkRunner`, ...), which then are
+    all that it gets, or for file systems (`--hdfs_host=...`).
     """
 
     root: str = "runs"

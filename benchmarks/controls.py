@@ -21,8 +21,7 @@ from scipy import stats
 from amen_tf.config import Settings
 from amen_tf.strict_json import to_json
 from pipeline.commands import call
-from pipeline.runners.console import print_uncut, quiet
-from pipeline.runners.layout import Layout
+from pipeline.runners.console import print_uncut, quiet_command
 
 # What is compared with AMEN without the generator: the flow by itself, and all that the generator brings.
 WITHOUT = "no_nif"
@@ -95,9 +94,8 @@ def main(preset: str, overrides: tuple[str, ...], seeds: int) -> int:
     """Trains AMEN with and without the flow in every world; status 1 if one is not as expected."""
     settings = Settings.from_preset(preset, overrides)
     folder = pathlib.Path(settings.run.root).resolve() / f"{settings.name}-controls"
-    log_file = Layout(settings).log_file("controls")
     judged = {}
-    with quiet(log_file) as person:
+    with quiet_command(settings, "controls") as person:
         from benchmarks.table2 import run
 
         rows = (WITHOUT, *COMPARED.values())

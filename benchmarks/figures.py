@@ -21,7 +21,7 @@ from amen_tf import metrics
 from amen_tf.config import Settings
 from amen_tf.strict_json import to_json
 from pipeline.commands import call
-from pipeline.runners.console import print_uncut, quiet
+from pipeline.runners.console import print_uncut, quiet_command
 from pipeline.runners.layout import Layout
 
 # Requests of the test split among which the one of Figure 2 is chosen.
@@ -39,11 +39,10 @@ LOOKED_AT = 2048
 def main(settings, preset: str, overrides: tuple[str, ...], seed: int, names, items: str, output) -> None:
     """Writes figure_2.png, figure_3.png and figure_3.json."""
     chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
-    layout = Layout(chosen)
-    folder = (output or layout.folder / "table2").resolve()
+    folder = (output or Layout(chosen).folder / "table2").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     named = read_names(names) if names else {}
-    with quiet(layout.log_file("figures")) as person:
+    with quiet_command(chosen, "figures") as person:
         from benchmarks.prepared import prepare_log
         from benchmarks.rows import Workshop
 

@@ -29,7 +29,7 @@ from amen_tf.config import Settings
 from amen_tf.features import LABEL
 from amen_tf.strict_json import to_json
 from pipeline.commands import call
-from pipeline.runners.console import print_uncut, quiet
+from pipeline.runners.console import print_uncut, quiet_command
 from pipeline.runners.layout import Layout
 
 LAPS, LAP_SECONDS = 7, 10.0
@@ -65,10 +65,9 @@ def main(settings: pathlib.Path, overrides: tuple[str, ...], seed: int, options:
     if not python.exists():
         raise click.ClickException(f"{python} is not there. Make its environment first: {OUTSIDE / 'setup.sh'}")
     chosen = Settings.load(settings, overrides)
-    layout = Layout(chosen)
-    folder = (output or layout.folder / "outside").resolve()
+    folder = (output or Layout(chosen).folder / "outside").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet(layout.log_file("outside")) as person:
+    with quiet_command(chosen, "outside") as person:
         from benchmarks.prepared import prepare_log
 
         prepared = prepare_log(chosen)

@@ -81,15 +81,12 @@ def table2(settings, preset, overrides, seeds, rows, output):
 
     What is trained is kept: the same command goes on where an earlier one ended.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     if (settings is None) == (preset is None):
         raise click.UsageError("Give a settings file or --preset, one of the two.")
     chosen = Settings.load(settings, overrides) if settings else Settings.from_preset(preset, overrides)
-    log_file = Layout(chosen).log_file("table2")
-    with quiet(log_file) as person:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(chosen, "table2") as person:
         from benchmarks.rows import ROWS, is_row
         from benchmarks.table2 import run as run_table
 
@@ -109,10 +106,13 @@ def table2(settings, preset, overrides, seeds, rows, output):
 @click.option("--name", default="my-run", show_default=True, help="Name of the run and of its folder.")
 def init(log: str, output: pathlib.Path, name: str):
     """Writes a first settings file for LOG."""
+    from pipeline.event_log.storage import is_remote
+
     if output.exists():
         raise click.ClickException(f"{output} exists; give another file with --output.")
     # As JSON, which is YAML too, whatever characters are in it.
-    text = STARTER.format(name=json.dumps(name), log=json.dumps(str(pathlib.Path(log).resolve()), ensure_ascii=False))
+    place = log if is_remote(log) else str(pathlib.Path(log).resolve())
+    text = STARTER.format(name=json.dumps(name), log=json.dumps(place, ensure_ascii=False))
     Settings.parse(yaml.safe_load(text), source=str(output))
     output.write_text(text, encoding="utf-8")
     _say(f"Wrote {output}. Next: amen check {log} --settings {output}; amen run {output}")
@@ -124,6 +124,7 @@ def init(log: str, output: pathlib.Path, name: str):
 @click.option("--json", "json_file", type=click.Path(path_type=pathlib.Path), help="Also write the report as JSON.")
 def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Path | None):
     """Reports what an event LOG holds and every rule that it breaks; status 1 if there is one."""
+    from pipeline.event_log import storage
     from pipeline.event_log.check import check_log, print_report
     from pipeline.event_log.spans import window
 
@@ -131,6 +132,7 @@ def check(log: str | None, settings: pathlib.Path | None, json_file: pathlib.Pat
     data = loaded.data if loaded else DataSettings(log=log or "")
     if not (log or data.log):
         raise click.UsageError("Give a log, or --settings with data.log.")
+    storage.configure(loaded.run.beam_options if loaded else (), log or data.log)
     if loaded and not log and loaded.split.spans is not None:
         data, _ = window(data.log, data, loaded.split)
     report = check_log(log or data.log, data)
@@ -149,15 +151,12 @@ def schema(settings_file: pathlib.Path, overrides: tuple[str, ...], write: pathl
 
     Anomalies are shown too; status 1 if there is one. ExampleGen and its statistics are taken from the run's cache.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     settings = Settings.load(settings_file, overrides)
     if write is not None and write.exists():
         raise click.ClickException(f"{write} exists; give another file with --write.")
-    log_file = Layout(settings).log_file("schema")
-    with quiet(log_file) as person:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(settings, "schema") as person:
         from pipeline.schema_report import report
 
         return report(settings, person, write)
@@ -173,13 +172,10 @@ def skew(settings_file: pathlib.Path, requests: pathlib.Path, overrides: tuple[s
     REQUESTS is a file or folder: .json and .jsonl of requests or of :predict bodies, .tfrecord of TensorFlow Serving's
     request log or of tf.Examples.
     """
-    from pipeline.runners.console import quiet
-    from pipeline.runners.layout import Layout
+    from pipeline.runners.console import quiet_command
 
     settings = Settings.load(settings_file, overrides)
-    log_file = Layout(settings).log_file("skew")
-    with quiet(log_file) as person, tempfile.TemporaryDirectory(prefix="amen-skew-") as folder:
-        person.print(f"TensorFlow's own messages: {log_file}", markup=False)
+    with quiet_command(settings, "skew") as person, tempfile.TemporaryDirectory(prefix="amen-skew-") as folder:
         from pipeline.skew import report
 
         return report(settings, requests, person, pathlib.Path(folder))
@@ -249,14 +245,14 @@ def simulate(output: pathlib.Path, **sizes):
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
 def serve(folder: pathlib.Path, model_name: str | None, host: str, port: int):
     """Serves the newest version in a push FOLDER over REST, as a development double of TensorFlow Serving."""
-    from pipeline.runners.console import quiet
+    from pipeline.runners.console import messages_in, quiet
 
     log_file = pathlib.Path(tempfile.gettempdir()) / f"amen-serve-{port}.log"
     with quiet(log_file) as person:
         from serving.local_server import serve as serve_folder
 
         def ready(server):
-            person.print(f"{server.banner}\nTensorFlow's own messages: {log_file}", markup=False)
+            person.print(f"{server.banner}\n{messages_in(log_file)}", markup=False)
 
         serve_folder(folder, model_name or folder.resolve().name, host, port, on_ready=ready, on_event=person.print)
 

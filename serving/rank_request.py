@@ -6,7 +6,7 @@ objects or as an object of equally long lists, one per column.
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +16,8 @@ from serving.rank_errors import InvalidRequestError, MovelineLengthError
 
 # Unix seconds stay below this until the year 5138; milliseconds have been above it since 1973.
 _MAX_SECONDS = 10**11
+# Between the values of a multi-valued feature, as in `amen_tf.features`, which a client without TensorFlow has not.
+VALUE_SEPARATOR = "|"
 
 
 def _text(value: object) -> str:
@@ -42,10 +44,24 @@ def _seconds(value: object) -> int:
     return value
 
 
-def _scalar(value: object) -> object:
+def _feature(value: object) -> object:
+    """A declared feature's value as the model takes it: a list of strings is one text with separators."""
+    if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+        return _joined(value)
     if isinstance(value, bool) or not (value is None or isinstance(value, (str, int, float))):
-        raise ValueError(f"expected a string, a number or null, got {_shown(value)}")
+        raise ValueError(f"expected a string, a number, null or a list of strings, got {_shown(value)}")
     return value
+
+
+def _joined(values: Sequence[str]) -> str:
+    for value in values:
+        if VALUE_SEPARATOR in value:
+            raise ValueError(
+                f'expected values without "{VALUE_SEPARATOR}", which separates them in the model, got {_shown(value)}; '
+                "give each value an entry of its own"
+            )
+    # As the event log has them: no empty values, no blanks around others.
+    return VALUE_SEPARATOR.join(text for value in values if (text := value.strip()))
 
 
 def _shown(value: object) -> str:
@@ -56,14 +72,14 @@ def _shown(value: object) -> str:
 Text = Annotated[str, BeforeValidator(_text)]
 FilledText = Annotated[str, BeforeValidator(_filled_text)]
 Seconds = Annotated[int, BeforeValidator(_seconds)]
-Scalar = Annotated[Any, BeforeValidator(_scalar)]
+Feature = Annotated[Any, BeforeValidator(_feature)]
 
 
 class Event(BaseModel):
     """One event of the moveline; further keys are declared event features."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, Scalar]
+    __pydantic_extra__: dict[str, Feature]
 
     timestamp: Seconds
     scene: Text
@@ -76,7 +92,7 @@ class Candidate(BaseModel):
     """One item to score; further keys are declared candidate features."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, Scalar]
+    __pydantic_extra__: dict[str, Feature]
 
     item_id: FilledText
     category_id: Text = ""
@@ -89,7 +105,8 @@ class UserRequest(BaseModel):
         timestamp: time of the request, unix seconds.
         scene: where the candidates are to be shown.
         user_id: sent only to models that have such an input.
-        user, context: declared features of the user and of the request.
+        user, context: declared features of the user and of the request; multi-valued ones as one text with separators
+            or as a list of strings, which becomes that text.
         moveline: past events, any order, none later than `timestamp`.
         candidates: items to score, in the order of the answer.
     """
@@ -99,8 +116,8 @@ class UserRequest(BaseModel):
     timestamp: Seconds
     scene: FilledText
     user_id: Text = ""
-    user: dict[str, Scalar] = {}
-    context: dict[str, Scalar] = {}
+    user: dict[str, Feature] = {}
+    context: dict[str, Feature] = {}
     moveline: tuple[Event, ...] = ()
     candidates: tuple[Candidate, ...]
 

@@ -7,6 +7,11 @@ class EventLogError(ValueError):
     """An event log that cannot be used. The message says what was expected, what came, where, and what to do."""
 
 
+def short(error: Exception) -> str:
+    """The first line of what a library has to say, for a sentence of ours."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
 def bad_rows_advice(bad_rows: int, rows: int, data: DataSettings) -> str:
     """What to do about so many rows that break a rule, whoever finds them."""
     lists = "`amen check` lists every broken rule."

@@ -18,7 +18,7 @@ from pipeline.event_log.errors import EventLogError, bad_rows_advice
 from pipeline.event_log.files import format_of
 
 BATCH_ROWS = 131_072
-_OPENERS = {"csv": sources.open_csv, "parquet": sources.open_parquet, "tfrecord": tfrecords.open_tfrecord}
+_OPENERS = {"csv": sources.open_csv, "tfrecord": tfrecords.open_tfrecord}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,13 +39,16 @@ class Batch:
     file: str
 
 
-def read_batches(path: str, data: DataSettings, batch_rows: int = BATCH_ROWS) -> Iterator[Batch]:
+def read_batches(
+    path: str, data: DataSettings, batch_rows: int = BATCH_ROWS, row_groups: tuple[int, int] | None = None
+) -> Iterator[Batch]:
     """Reads one file of an event log.
 
     Args:
       path: a file as given by `list_files`.
       data: format, column names, time unit, behaviours and declared features.
       batch_rows: at most this many rows a batch.
+      row_groups: of a Parquet file those to read, see `units.Unit`; the batches of all units of a file are its rows.
 
     Yields:
       Batches in file order. A file without rows yields one empty batch.
@@ -54,7 +57,8 @@ def read_batches(path: str, data: DataSettings, batch_rows: int = BATCH_ROWS) ->
       EventLogError: the file cannot be read, lacks a column, has a column of a nested type, or its times are in
         another unit than `data.time_unit` says. Single bad rows do not raise, see `require_good`.
     """
-    opened = _OPENERS[format_of(path, data.format)](path)
+    kind = format_of(path, data.format)
+    opened = sources.open_parquet(path, row_groups) if kind == "parquet" else _OPENERS[kind](path)
     present = opened.columns
     if opened.open_ended:
         # Later rows may have what the first do not; of a file without rows nothing is asked.
@@ -63,12 +67,13 @@ def read_batches(path: str, data: DataSettings, batch_rows: int = BATCH_ROWS) ->
     found = schema.source_columns(data, present, path)
     target = schema.canonical_schema(data)
     wanted = [name for name in present if name in found.values()]
-    first = True
+    # A wrong unit shows in the first batch; later on, an odd time is one row's fault and no reason to stop.
+    judge_unit = row_groups is None or row_groups[0] == 0
+    empty = True
     for part in opened.parts(wanted, batch_rows):
-        # A wrong unit shows in the first batch; later on, an odd time is one row's fault and no reason to stop.
-        yield _to_batch(part, found, target, data, path, judge_unit=first)
-        first = False
-    if first:
+        yield _to_batch(part, found, target, data, path, judge_unit)
+        judge_unit = empty = False
+    if empty:
         yield Batch(
             pa.RecordBatch.from_arrays([pa.array([], field.type) for field in target], schema=target),
             schema.BAD_SCHEMA.empty_table(),

@@ -70,7 +70,7 @@ def read(owner: str, data: DataSettings) -> pa.Table:
     """
     parts = [batch for path in files_of(owner, data) for batch in batches(path, owner, data)]
     table = pa.Table.from_batches(parts, schema_of(owner, data))
-    require_unique(table, owner, data)
+    stop_at_repeated(repeated(table, owner), owner, data)
     return table
 
 
@@ -126,16 +126,30 @@ def _column(name: str, rows: pa.RecordBatch, feature, path: str) -> tuple[pa.Arr
     return made, faults
 
 
-def require_unique(table: pa.Table, owner: str, data: DataSettings) -> None:
-    """Raises where an id has more than one row: which of them is meant cannot be known."""
-    if not table.num_rows:
-        return
+def repeated(table: pa.Table, owner: str) -> dict:
+    """The ids that have more than one row: which of them is meant cannot be known.
+
+    Returns:
+      `ids`: how many; `rows`: of the first few ids in alphabetical order, how many each has. Empty if there are none.
+    """
     counts = table.column(KEYS[owner]).value_counts()
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated):
-        first = ", ".join(f"{entry['values']} ({entry['counts']} rows)" for entry in repeated[:_SHOWN].to_pylist())
+    found = counts.filter(pc.greater(counts.field("counts"), 1))
+    if not len(found):
+        return {}
+    first = sorted((entry["values"], entry["counts"]) for entry in found.to_pylist())[:_SHOWN]
+    return {"ids": len(found), "rows": dict(first)}
+
+
+def stop_at_repeated(found: dict, owner: str, data: DataSettings) -> None:
+    """Raises what `repeated` found in a table; of parts of it, with their numbers added up.
+
+    Raises:
+      EventLogError: it found something.
+    """
+    if found:
+        first = ", ".join(f"{key} ({count} rows)" for key, count in sorted(found["rows"].items())[:_SHOWN])
         raise EventLogError(
-            f"{place_of(owner, data)}: {len(repeated)} {owner}s have more than one row in the {owner} table: {first}. "
+            f"{place_of(owner, data)}: {found['ids']} {owner}s have more than one row in the {owner} table: {first}. "
             "Expected one row each: keep the newest."
         )
 

@@ -7,16 +7,18 @@ rows that could not be cut into single values.
 import csv
 import dataclasses
 import gzip
+import io
 import itertools
 from collections.abc import Callable, Iterator
+from typing import BinaryIO, TextIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from pipeline.event_log import rules
-from pipeline.event_log.errors import EventLogError
+from pipeline.event_log import rules, storage
+from pipeline.event_log.errors import EventLogError, short
 
 # A CSV row must fit into one block; Arrow reads a few blocks ahead.
 _BLOCK_BYTES = 8 << 20
@@ -40,7 +42,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An opened file: its column names and `parts(wanted columns, rows per part)`.
+    """An opened file: its column names and `parts(wanted columns, rows per part)`, to be called once.
 
     `open_ended`: rows may have columns that are not among them, and need not have those that are.
     """
@@ -50,17 +52,21 @@ class Source:
     open_ended: bool = False
 
 
-def open_parquet(path: str) -> Source:
-    """A Parquet file; row groups are read one at a time."""
+def open_parquet(path: str, row_groups: tuple[int, int] | None = None) -> Source:
+    """A Parquet file, or of its row groups those from the first to before the second; read one at a time.
+
+    Numbers of rows are those of the whole file.
+    """
     try:
-        file = pa.parquet.ParquetFile(path)
+        file = pa.parquet.ParquetFile(storage.for_arrow(path))
     except (pa.ArrowException, OSError) as e:
         raise EventLogError(f"{path}: not a readable Parquet file ({short(e)}). Check data.log and data.format.") from e
 
     def parts(wanted: list[str], batch_rows: int) -> Iterator[Part]:
-        start = 1
+        first, end = row_groups or (0, file.num_row_groups)
+        start = 1 + sum(file.metadata.row_group(group).num_rows for group in range(first))
         try:
-            for rows in file.iter_batches(batch_size=batch_rows, columns=wanted):
+            for rows in file.iter_batches(batch_rows, row_groups=range(first, end), columns=wanted):
                 yield Part(rows, np.arange(start, start + rows.num_rows))
                 start += rows.num_rows
         except (pa.ArrowException, OSError) as e:
@@ -84,8 +90,7 @@ def open_csv(path: str) -> Source:
 
 def _csv_header(path: str) -> tuple[list[str], bool]:
     try:
-        opener = gzip.open if path.lower().endswith(".gz") else open
-        with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        with storage.open_file(path) as stored, _text(stored, path.lower().endswith(".gz")) as file:
             lines = csv.reader(file)
             # Arrow skips blank lines, before the header too.
             header = next((line for line in lines if line), None)
@@ -101,6 +106,11 @@ def _csv_header(path: str) -> tuple[list[str], bool]:
     return header, has_rows
 
 
+def _text(stored: BinaryIO, gzipped: bool) -> TextIO:
+    content = gzip.GzipFile(fileobj=stored) if gzipped else stored
+    return io.TextIOWrapper(content, encoding="utf-8-sig", newline="")
+
+
 def _csv_parts(path: str, wanted: list[str], batch_rows: int) -> Iterator[Part]:
     malformed: list[tuple[int, str, str, str]] = []
 
@@ -113,7 +123,7 @@ def _csv_parts(path: str, wanted: list[str], batch_rows: int) -> Iterator[Part]:
     start = 1
     try:
         reader = pa.csv.open_csv(
-            path,
+            storage.decompressed_for_arrow(path),
             # Row numbers of malformed rows are known to the single-threaded reader only.
             pa.csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES),
             pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
@@ -161,8 +171,3 @@ def _csv_fault(error: Exception) -> str:
     if "UTF8" in text:
         return "text that is not UTF-8. Expected CSV in UTF-8: convert the file."
     return f"{short(error)}. Expected CSV with commas, a header and quotes as RFC 4180 has them."
-
-
-def short(error: Exception) -> str:
-    """The first line of what a library has to say, for a sentence of ours."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -5,12 +5,12 @@ some spans, and the spans of every split. A span's number counts days since 1970
 """
 
 import datetime as dt
-import glob
 import os
 import re
 from collections.abc import Collection
 
 from amen_tf.config import DataSettings, SpanSettings, SplitSettings, in_spans
+from pipeline.event_log import storage
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import format_of, list_files
 
@@ -44,12 +44,13 @@ def spans_of(log: str, format: str = "auto") -> dict[int, list[str]]:
       EventLogError: no file is in a span, or there are files of several formats.
     """
     place = as_glob(log)
-    if any(map(os.path.isdir, glob.glob(place, recursive=True))):
-        log, place = f"{log.rstrip('/')}/**", f"{place.rstrip('/')}/**"
+    files = storage.matching(f"{place.rstrip('/')}/**")
+    if files:
+        log = f"{log.rstrip('/')}/**"
     named = re.compile(_regex(log))
     found: dict[int, list[str]] = {}
-    for path in sorted(glob.glob(place, recursive=True)):
-        named_so = os.path.isfile(path) and not os.path.basename(path).startswith((".", "_"))
+    for path in files or storage.matching(place):
+        named_so = not os.path.basename(path).startswith((".", "_"))
         if named_so and (match := named.fullmatch(path)) and (span := _number(match)) is not None:
             found.setdefault(span, []).append(path)
     if not found:

@@ -7,9 +7,9 @@ import dataclasses
 from typing import Any
 
 from amen_tf.config import DataSettings
+from pipeline.event_log import storage
 from pipeline.event_log.check import BrokenRule, LogReport, check_log
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.files import fingerprint
 from pipeline.event_log.spans import begin_of_date, name_of, named, span_number, spans_of
 
 _SUMS = ("files", "rows", "bad_rows", "impressions", "clicked")
@@ -44,7 +44,7 @@ class SpansReport:
         how = data.model_dump_json(exclude={"first_span", "last_span", "impressions_as_clicks"})
         for span, files in there.items():
             if first <= span <= last:
-                name, key = name_of(log, span), fingerprint(files, how)
+                name, key = name_of(log, span), storage.fingerprint(files, how)
                 if before.get(name, {}).get("key") == key:
                     known[name] = before[name]
                     continue

@@ -4,20 +4,21 @@ In: one file. Out: what `sources` gives for the other formats. A module of its o
 records, takes seconds to import.
 """
 
+import itertools
 import json
-import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.event_log import rules
-from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.sources import Part, Source, short
+from pipeline.event_log import rules, storage
+from pipeline.event_log.errors import EventLogError, short
+from pipeline.event_log.sources import Part, Source
 
-# Enough to see which features the events have.
-_FIRST_RECORDS = 131_072
+# The first so many also show which features the events have.
+_RECORDS_AT_ONCE = 131_072
 _GZIP = b"\x1f\x8b\x08"
 # Length, its checksum and the content's, around every record.
 _FRAME_BYTES = 16
@@ -28,34 +29,55 @@ def open_tfrecord(path: str) -> Source:
 
     Its columns are the features of its first records: every Example says for itself which it has.
     """
-    columns: set[str] = set()
-    for start, records in _read(path, _FIRST_RECORDS):
-        columns.update(_decode(records, start, path)[0].schema.names)
-        break
+    decoded = _decoded(path)
+    first = next(decoded, None)
+    batches = itertools.chain([] if first is None else [first], decoded)
 
     def parts(wanted: list[str], batch_rows: int) -> Iterator[Part]:
-        for start, records in _read(path, batch_rows):
-            yield _part(records, start, wanted, path)
+        for batch in batches:
+            yield from _cut(_part(batch, wanted), batch_rows)
 
-    return Source(sorted(columns), parts, open_ended=True)
+    return Source([] if first is None else sorted(first.lists.schema.names), parts, open_ended=True)
 
 
-def _read(path: str, batch_rows: int) -> Iterator[tuple[int, np.ndarray]]:
+class _Decoded(NamedTuple):
+    """Some records of a file.
+
+    Attributes:
+      start: number of the first record.
+      records: bytes `[n]`.
+      lists: a list column per feature, `[n - len(broken)]`.
+      broken: places of records that are no tf.Example and are not in `lists`.
+    """
+
+    start: int
+    records: np.ndarray
+    lists: pa.RecordBatch
+    broken: list[int]
+
+
+def _decoded(path: str) -> Iterator[_Decoded]:
+    for start, records in _read(path):
+        yield _Decoded(start, records, *_decode(records, start, path))
+
+
+def _read(path: str) -> Iterator[tuple[int, np.ndarray]]:
     """Number of the first record and the records `[n]` of each batch."""
     import tensorflow as tf
 
     start, seen = 1, 0
     try:
-        with open(path, "rb") as file:
-            gzipped = file.read(len(_GZIP)) == _GZIP
-        records = tf.data.TFRecordDataset(path, "GZIP" if gzipped else "").batch(batch_rows)
-        for batch in records.as_numpy_iterator():
-            yield start, batch
-            start += len(batch)
-            seen += sum(map(len, batch)) + _FRAME_BYTES * len(batch)
-        # TensorFlow takes half a record at the end of a plain file for the end.
-        if not gzipped and seen != os.path.getsize(path):
-            raise OSError("the file ends inside a record")
+        with storage.local_copy(path) as local:
+            with open(local, "rb") as file:
+                gzipped = file.read(len(_GZIP)) == _GZIP
+            records = tf.data.TFRecordDataset(local, "GZIP" if gzipped else "").batch(_RECORDS_AT_ONCE)
+            for batch in records.as_numpy_iterator():
+                yield start, batch
+                start += len(batch)
+                seen += sum(map(len, batch)) + _FRAME_BYTES * len(batch)
+            # TensorFlow takes half a record at the end of a plain file for the end.
+            if not gzipped and seen != storage.size(local):
+                raise OSError("the file ends inside a record")
     except (tf.errors.OpError, OSError) as e:
         raise EventLogError(
             f"{path}: cannot read past row {start - 1} ({short(e)}). Expected a whole TFRecord file of tf.Examples, "
@@ -93,8 +115,8 @@ def _parses(decoder, record: bytes) -> bool:
     return True
 
 
-def _part(records: np.ndarray, start: int, wanted: list[str], path: str) -> Part:
-    lists, broken = _decode(records, start, path)
+def _part(batch: _Decoded, wanted: list[str]) -> Part:
+    start, records, lists, broken = batch
     numbers = np.delete(np.arange(start, start + len(records)), broken)
     bad = [(start + place, "", rules.NOT_AN_EXAMPLE, records[place][:100].hex()) for place in broken]
     columns, refused = [], np.zeros(len(numbers), bool)
@@ -107,6 +129,16 @@ def _part(records: np.ndarray, start: int, wanted: list[str], path: str) -> Part
             refused |= rows
     rows = pa.RecordBatch.from_arrays(columns, names=wanted).filter(pa.array(~refused))
     return Part(rows, numbers[~refused], tuple(sorted(bad)))
+
+
+def _cut(part: Part, batch_rows: int) -> Iterator[Part]:
+    """The same rows in parts of at most so many, what is malformed in its place among them."""
+    count, malformed = part.rows.num_rows, part.malformed
+    for offset in range(0, max(count, 1), batch_rows):
+        numbers = part.numbers[offset : offset + batch_rows]
+        later = () if offset + batch_rows >= count else tuple(bad for bad in malformed if bad[0] > numbers[-1])
+        yield Part(part.rows.slice(offset, batch_rows), numbers, malformed[: len(malformed) - len(later)])
+        malformed = later
 
 
 def _single(lists: pa.RecordBatch, name: str) -> tuple[pa.Array, np.ndarray]:

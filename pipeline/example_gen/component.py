@@ -3,20 +3,36 @@
 In: the log, the rules, a fingerprint of the project's code. Out: an Examples artifact with the splits of the rules.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
-from tfx.components.example_gen import component, driver, utils
+from tfx.components.example_gen import component, driver, input_processor, utils
 from tfx.dsl.components.base import executor_spec
 from tfx.orchestration import data_types
-from tfx.proto import example_gen_pb2
+from tfx.proto import example_gen_pb2, range_config_pb2
 
 from amen_tf.config import in_spans
-from pipeline.event_log import side_tables
-from pipeline.event_log.files import fingerprint
+from pipeline.event_log import side_tables, storage
 from pipeline.event_log.spans import as_glob, log_files
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.inputs import log_of, pack, rules_of, split_log
 from pipeline.example_gen.rules import MovelineRules
+
+
+class _WholeLog(input_processor.InputProcessor):
+    """The pattern as it is: `MovelineDriver` finds the files, with `storage` and not with TFX's own file systems."""
+
+    def resolve_span_and_version(self) -> tuple[int, None]:
+        """Spans are chosen by the rules: TFX knows of one that holds everything."""
+        return 0, None
+
+    def get_pattern_for_span_version(self, pattern: str, span: int, version: int | None) -> str:
+        """The pattern has no field to fill in."""
+        return pattern
+
+    def get_latest_span(self) -> int:
+        """The only one."""
+        return 0
 
 
 class MovelineDriver(driver.FileBasedDriver):
@@ -42,10 +58,19 @@ class MovelineDriver(driver.FileBasedDriver):
         """
         resolved = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         data = rules_of(resolved).data
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint(
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = storage.fingerprint(
             [*log_files(log_of(resolved), data), *side_tables.all_files(data)]
         )
         return resolved
+
+    def get_input_processor(
+        self,
+        splits: Iterable[example_gen_pb2.Input.Split],
+        range_config: range_config_pb2.RangeConfig | None = None,
+        input_base_uri: str | None = None,
+    ) -> input_processor.InputProcessor:
+        """Finds no files: TFX has no file systems for some of the places that a log may lie in."""
+        return _WholeLog(splits, range_config)
 
 
 class MovelineExampleGen(component.FileBasedExampleGen):

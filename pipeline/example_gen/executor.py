@@ -23,8 +23,7 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 
-from pipeline.event_log import side_tables
-from pipeline.event_log.files import fingerprint
+from pipeline.event_log import side_tables, storage
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
 from pipeline.event_log.spans import log_files, spans_of
@@ -58,6 +57,8 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         self._log_startup(input_dict, output_dict, exec_properties)
         rules = rules_of(exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
+        log = log_of(exec_properties)
+        storage.configure(self._beam_pipeline_args, log, rules.data.item_table, rules.data.user_table)
         if rules.data.item_table:
             # Every worker reads it; what is wrong with it is better said once, and before the log is read.
             side_tables.check(side_tables.ITEM, rules.data)
@@ -68,9 +69,9 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         for split in rules.split_names:
             fileio.makedirs(f"{artifact.uri}/Split-{split}")
         if rules.spans is None:
-            found = self._whole_log(log_of(exec_properties), rules, artifact.uri, temporary)
+            found = self._whole_log(log, rules, artifact.uri, temporary)
         else:
-            found = self._spans(exec_properties, rules, artifact.uri, temporary)
+            found = self._spans(log, exec_properties, rules, artifact.uri, temporary)
         content = report.make(found.facts, found.counts, rules)
         if found.bad_rows:
             write_bad_rows(f"{artifact.uri}/quarantine.csv", steps.read_tables(found.bad_rows))
@@ -87,18 +88,17 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         with self._make_beam_pipeline() as pipeline:
             shards = _shards(pipeline, files, rules)
             _add_steps(pipeline, files, rules, temporary, steps.WriteShard(rules, folder, temporary, shards), shards)
-        facts = _read_json(f"{temporary}/facts.json")
-        report.stop_if_unusable(facts, rules)
-        # The number of the file, then the place in it: their order is that of the rows.
-        bad_rows = sorted(fileio.glob(f"{temporary}/{steps.quarantine_file('*', '*')}"))
-        return _Found(facts, _read_json(f"{temporary}/counts.json"), bad_rows)
+        facts, counts = _results(temporary, rules)
+        # By the place of the unit, then by that in it: their order is that of the rows.
+        return _Found(facts, counts, sorted(fileio.glob(f"{temporary}/{steps.quarantine_file('*', '*')}")))
 
-    def _spans(self, exec_properties: dict[str, Any], rules: MovelineRules, folder: str, temporary: str) -> "_Found":
+    def _spans(
+        self, log: str, exec_properties: dict[str, Any], rules: MovelineRules, folder: str, temporary: str
+    ) -> "_Found":
         """Makes the pieces that the store lacks, then puts the window together from what is there."""
-        log = log_of(exec_properties)
         there = spans_of(log, rules.data.format)
-        prints = {span: fingerprint(files) for span, files in there.items()}
-        prints[-1] = fingerprint(side_tables.all_files(rules.data))
+        prints = {span: storage.fingerprint(files) for span, files in there.items()}
+        prints[-1] = storage.fingerprint(side_tables.all_files(rules.data))
         store = Store(store_of(exec_properties) or f"{temporary}/spans")
         plan = span_plan(log, there, prints, rules, code_of(exec_properties), store)
         if plan.read:
@@ -138,13 +138,11 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             shards = _shards(pipeline, files, rules)
             write = span_steps.WriteSpans(rules, plan, store, temporary, shards)
             _add_steps(pipeline, files, rules, temporary, write, shards, history)
-        facts = _read_json(f"{temporary}/facts.json")
-        report.stop_if_unusable(facts, rules)
-        counts = _read_json(f"{temporary}/counts.json")
+        facts, counts = _results(temporary, rules)
         for piece in plan.missing:
             for number, (_, span) in enumerate(files):
                 if span == piece.span:
-                    for path in fileio.glob(f"{temporary}/{steps.quarantine_file(number, '*')}"):
+                    for path in fileio.glob(f"{temporary}/{steps.quarantine_file(steps.place(number, '*'), '*')}"):
                         fileio.copy(path, f"{store.path(piece)}/{os.path.basename(path)}")
             store.complete(piece, {"facts": facts["spans"][str(piece.span)], "counts": counts["pieces"][piece.name]})
         if plan.carry is not None:
@@ -207,6 +205,8 @@ def _add_steps(
         | "Files" >> beam.Create([(number, path, span) for number, (path, span) in enumerate(files)])
         # Without it one worker would read all files, fused with the list of their names.
         | "SpreadFiles" >> beam.Reshuffle()
+        | "CutFiles" >> beam.FlatMap(steps.cut, data.format)
+        | "SpreadUnits" >> beam.Reshuffle()
         | "ReadFile" >> beam.ParDo(read_file).with_outputs(steps.FACTS, main=steps.ROWS)
     )
     known, rows = [read[steps.FACTS]], [read[steps.ROWS]]
@@ -238,6 +238,14 @@ def _add_steps(
     )
     facts | "KeepFacts" >> beam.Map(_keep, f"{temporary}/facts.json", temporary)
     counts | "KeepCounts" >> beam.Map(_keep, f"{temporary}/counts.json", temporary)
+
+
+def _results(temporary: str, rules: MovelineRules) -> tuple[dict, dict]:
+    """Facts and counts of a pipeline that has ended; raises what is wrong with the log or a table."""
+    facts, counts = _read_json(f"{temporary}/facts.json"), _read_json(f"{temporary}/counts.json")
+    report.stop_if_unusable(facts, rules)
+    side_tables.stop_at_repeated(counts.get(steps.REPEATED_USERS, {}), side_tables.USER, rules.data)
+    return facts, counts
 
 
 def _keep(content: dict, path: str, temporary: str) -> None:

@@ -22,13 +22,17 @@ def split_log(log: str) -> tuple[str, str]:
 
     Whether it is a file or a folder is looked up when the stage runs: the pipeline may be built elsewhere.
     """
-    if "://" not in log:
-        log = os.path.abspath(log)
-    base, pattern = os.path.split(log.rstrip("/"))
+    scheme, cut, path = log.rpartition("://")
+    if not cut:
+        path = os.path.abspath(log)
+    base, pattern = os.path.split(path.rstrip("/"))
     while glob.has_magic(base) or "{" in base:
         base, last = os.path.split(base)
         pattern = os.path.join(last, pattern)
-    return base, pattern
+    if not base:
+        # A whole bucket: above it is nothing.
+        base, pattern = pattern, ""
+    return f"{scheme}{cut}{base}", pattern
 
 
 def pack(
@@ -77,4 +81,4 @@ def log_of(exec_properties: dict[str, Any]) -> str:
         return spans
     config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], config)
-    return os.path.join(exec_properties[standard_component_specs.INPUT_BASE_KEY], config.splits[0].pattern)
+    return os.path.join(exec_properties[standard_component_specs.INPUT_BASE_KEY], config.splits[0].pattern).rstrip("/")

@@ -5,9 +5,10 @@ the rows themselves, or where they lie in a file: a runner that keeps what it sh
 whole log's worth of it, one that is made for clusters shuffles better than files do.
 """
 
+import functools
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import apache_beam as beam
@@ -18,6 +19,8 @@ from apache_beam.options.pipeline_options import DirectOptions, StandardOptions,
 from tfx.dsl.io import fileio
 
 from amen_tf import features
+from pipeline.event_log import storage
+from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.files import format_of
 from pipeline.event_log.hashing import hash_column
 from pipeline.example_gen.heavy_users import newest_rows
@@ -58,7 +61,7 @@ def workers_of(options: beam.options.pipeline_options.PipelineOptions) -> int:
     return max([1, *(int(count) for count in counts if count)])
 
 
-def shards_for(files: Iterable[str], format: str, workers: int) -> int:
+def shards_for(files: Sequence[str], format: str, workers: int) -> int:
     """How many user shards a log is cut into: so many that one fits into a worker and that no worker waits long.
 
     Args:
@@ -66,7 +69,7 @@ def shards_for(files: Iterable[str], format: str, workers: int) -> int:
       format: `data.format`.
       workers: of the runner.
     """
-    rows = sum(_rows_of(path, format) for path in files)
+    rows = sum(storage.each(functools.partial(_rows_of, format=format), files))
     wanted = max(math.ceil(rows / _ROWS_OF_A_SHARD), _SHARDS_OF_A_WORKER * workers)
     return min(max(wanted, _FEWEST_SHARDS), _MOST_SHARDS)
 
@@ -75,9 +78,9 @@ def _rows_of(path: str, format: str) -> float:
     """The rows of a file, estimated by its size where it does not say; 0 if it cannot be read, which is said later."""
     try:
         if format_of(path, format) == "parquet":
-            return pq.read_metadata(path).num_rows
-        size = os.stat(path).st_size
-    except (OSError, pa.ArrowException):
+            return pq.read_metadata(storage.for_arrow(path)).num_rows
+        size = storage.size(path)
+    except (OSError, EventLogError, pa.ArrowException):
         return 0
     endings = [ending for ending in _BYTES_OF_A_ROW if path.lower().endswith(ending)]
     return size / min((_BYTES_OF_A_ROW[ending] for ending in endings), default=min(_BYTES_OF_A_ROW.values()))

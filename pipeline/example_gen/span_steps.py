@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tfx.dsl.io import fileio
 
+from pipeline.event_log import side_tables
 from pipeline.event_log.schema import canonical_schema
 from pipeline.example_gen import shuffle, steps, wire
 from pipeline.example_gen.history import kept_history
@@ -58,7 +59,10 @@ class WriteSpans(steps.WriteShard):
         if facts["errors"]:
             return
         rules, blocks = self._rules.of_one_span, list(blocks)
-        users = [block for kind, block in blocks if kind == steps.USERS]
+        users = self._users([block for kind, block in blocks if kind == steps.USERS])
+        if repeated := side_tables.repeated(users, side_tables.USER):
+            yield {steps.REPEATED_USERS: repeated}
+            return
         schema = canonical_schema(rules.data)
         of_span = {span: self._rows(schema, span, blocks) for span in self._plan.read}
         history = pa.concat_tables(
@@ -93,7 +97,7 @@ class WriteSpans(steps.WriteShard):
         )
         return _with_span(rows, span), left_out
 
-    def _write_examples(self, shard: int, piece: Piece, events: pa.Table, users: list, left_out: int) -> dict:
+    def _write_examples(self, shard: int, piece: Piece, events: pa.Table, users: pa.Table, left_out: int) -> dict:
         events, absent = self._joined(events, users)
         now = pc.equal(events.column(SPAN), piece.span).to_numpy()
         plan = make_plan(events, self._rules.of_one_span, False, piece.span)

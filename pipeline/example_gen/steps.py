@@ -1,6 +1,6 @@
 """The two steps that Beam runs in parallel: files -> rows by user shard, and shard -> example files.
 
-In: file names. Out: example files, quarantined rows, and small dictionaries that count. Everything that depends on
+In: names of files. Out: example files, quarantined rows, and small dictionaries that count. Everything that depends on
 the order in which Beam delivers things is removed by sorting.
 """
 
@@ -17,6 +17,7 @@ from amen_tf import features
 from pipeline.event_log import side_tables
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.reader import Batch, describe, read_batches
+from pipeline.event_log.units import Unit, units_of
 from pipeline.example_gen import shuffle, wire
 from pipeline.example_gen.heavy_users import newest_rows
 from pipeline.example_gen.moveline import Plan, make_plan
@@ -25,16 +26,30 @@ from pipeline.example_gen.rules import MovelineRules
 ROWS, USERS, FACTS = "rows", "users", "facts"
 # Of the facts, what is counted.
 SUMS = ("rows", "bad_rows", "above_user_limit")
+REPEATED_USERS = "repeated_users"
 # Requests turned into Arrow at once: with L = 50 some tens of megabytes.
 _REQUESTS_AT_ONCE = 4096
 _SHOWN_BAD_ROWS = 5
 
 
+def cut(file: tuple[int, str, int | None], format: str) -> Iterator[tuple[str, Unit, int | None]]:
+    """(number, path, span) of a file -> its units of work for `ReadFile`."""
+    number, path, span = file
+    for part, unit in enumerate(units_of(path, format)):
+        yield place(number, f"{part:06d}"), unit, span
+
+
+def place(number: int, part: str) -> str:
+    """The name of a unit: of a part of a file; "*" for any part."""
+    return f"{number:06d}-{part}"
+
+
 @beam.typehints.with_output_types(tuple[int, Any])
 class ReadFile(beam.DoFn):
-    """(number, path, span) of a file -> (shard, (kind, block)) on `ROWS`, one dictionary of facts on `FACTS`.
+    """(place, unit of work, span) -> (shard, (kind, block)) on `ROWS`, one dictionary of facts on `FACTS`.
 
-    The kind is the span, or `ROWS` where there are no spans and the span is None; facts tell spans apart.
+    A place is a text that sorts as the units of the log do. The kind is the span, or `ROWS` where there are no spans
+    and the span is None; facts tell spans apart.
 
     Errors of the log travel as facts: an exception would come back from Beam as a traceback in a string.
 
@@ -51,25 +66,25 @@ class ReadFile(beam.DoFn):
         self._shards = shards
         self._spill = spill
 
-    def process(self, element: tuple[int, str, int | None]) -> Iterator:
-        number, path, span = element
+    def process(self, element: tuple[str, Unit, int | None]) -> Iterator:
+        place, unit, span = element
         facts = no_facts()
         if self._spill:
-            # A name for every attempt: the same file may be read twice, by two workers at a time.
-            with shuffle.Spill(f"{self._temporary}/rows-{number:06d}-{uuid.uuid4().hex}") as spill:
-                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(number, path, facts)]
+            # A name for every attempt: the same unit may be read twice, by two workers at a time.
+            with shuffle.Spill(f"{self._temporary}/rows-{place}-{uuid.uuid4().hex}") as spill:
+                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(place, unit, facts)]
         else:
-            blocks = self._blocks(number, path, facts)
+            blocks = self._blocks(place, unit, facts)
         yield from ((shard, (ROWS if span is None else span, block)) for shard, block in blocks)
         if span is not None:
             facts["spans"][str(span)] = {name: facts[name] for name in SUMS}
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
-    def _blocks(self, number: int, path: str, facts: dict) -> Iterator[tuple[int, bytes]]:
-        """The file's rows by user shard; fills in the facts on the way."""
+    def _blocks(self, place: str, unit: Unit, facts: dict) -> Iterator[tuple[int, bytes]]:
+        """The unit's rows by user shard; fills in the facts on the way."""
         data = self._rules.data
         try:
-            for place, batch in enumerate(read_batches(path, data)):
+            for number, batch in enumerate(read_batches(unit.path, data, row_groups=unit.row_groups)):
                 behaviors = batch.table.column(batch.table.schema.get_field_index(features.BEHAVIOR))
                 facts["rows"] += batch.table.num_rows + batch.bad.num_rows
                 facts["clicks_are_logged"] |= data.click_behavior in behaviors.unique().to_pylist()
@@ -77,7 +92,7 @@ class ReadFile(beam.DoFn):
                     facts["bad_rows"] += batch.bad.num_rows
                     facts["first_bad"] = (facts["first_bad"] + _described(batch))[:_SHOWN_BAD_ROWS]
                     if data.bad_rows == "quarantine":
-                        name = f"{self._temporary}/{quarantine_file(number, place)}"
+                        name = f"{self._temporary}/{quarantine_file(place, f'{number:06d}')}"
                         wire.write_whole(name, self._temporary, shuffle.to_bytes(batch.bad))
                 table, left_out = newest_rows(pa.Table.from_batches([batch.table]), data.max_user_rows)
                 facts["above_user_limit"] += left_out
@@ -108,6 +123,8 @@ class ReadUsers(beam.DoFn):
 class WriteShard(beam.DoFn):
     """(shard, blocks of its rows and users) and the facts of the whole log -> a file per split, a dictionary of counts.
 
+    Users with more than one row in their table are counted under `REPEATED_USERS`; their shard has no files then.
+
     The step writes its files itself. TFX's own writer sends every example through a reshuffle with random keys, after
     which neither the order of the examples nor their files are the same twice; and one more shuffle of the examples,
     which are larger than the events, would cost more than everything before it.
@@ -130,7 +147,12 @@ class WriteShard(beam.DoFn):
         if facts["errors"] or rules.data.stops_at(facts["bad_rows"], facts["rows"]):
             return
         events, left_out = shuffle.gather((b for kind, b in blocks if kind == ROWS), rules.data.max_user_rows)
-        events, absent = self._joined(events, [b for kind, b in blocks if kind == USERS])
+        users = self._users([b for kind, b in blocks if kind == USERS])
+        if repeated := side_tables.repeated(users, side_tables.USER):
+            # It travels as a count, as what is wrong with the log travels as facts.
+            yield {REPEATED_USERS: repeated}
+            return
+        events, absent = self._joined(events, users)
         plan = make_plan(events, rules, facts["clicks_are_logged"])
         for split in rules.split_names:
             path = f"{self._folder}/Split-{split}/{example_file(shard, self._shards)}"
@@ -140,17 +162,19 @@ class WriteShard(beam.DoFn):
         tables = {name: int(rows.sum()) for name, rows in absent.items()}
         yield {"log": log, "splits": splits, "tables": tables}
 
-    def _joined(self, events: pa.Table, users: list[shuffle.Block]) -> tuple[pa.Table, dict[str, np.ndarray]]:
+    def _users(self, blocks: list[shuffle.Block]) -> pa.Table:
+        """The shard's rows of the user table."""
+        schema = side_tables.schema_of(side_tables.USER, self._rules.data)
+        return pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, blocks)])
+
+    def _joined(self, events: pa.Table, users: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
         """Events with what the tables say, and, by name of the count, of which rows the tables say nothing."""
         data, unknown = self._rules.data, {}
         if self._items is not None:
             events, absent = side_tables.join(events, self._items, side_tables.ITEM)
             unknown["rows_without_item"] = absent
         if data.user_table:
-            schema = side_tables.schema_of(side_tables.USER, data)
-            table = pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, users)])
-            side_tables.require_unique(table, side_tables.USER, data)
-            events, absent = side_tables.join(events, table, side_tables.USER)
+            events, absent = side_tables.join(events, users, side_tables.USER)
             unknown["rows_without_user"] = absent
         return events, unknown
 
@@ -162,10 +186,9 @@ def encoded(plan: Plan, split: str) -> Iterator[bytes]:
         yield from wire.encode(plan.batch(requests[start : start + _REQUESTS_AT_ONCE]))
 
 
-def quarantine_file(number: int | str, place: int | str) -> str:
-    """The name for the bad rows of a part of a file; "*" for any."""
-    number, place = (f"{n:06d}" if isinstance(n, int) else n for n in (number, place))
-    return f"quarantine-{number}-{place}.arrow"
+def quarantine_file(place: str, batch: str) -> str:
+    """The name for the bad rows of a batch of a unit; "*" for any."""
+    return f"quarantine-{place}-{batch}.arrow"
 
 
 def read_tables(paths: Iterable[str]) -> Iterator[pa.Table]:
@@ -204,7 +227,8 @@ def merge_facts(parts: Iterable[dict]) -> dict:
         merged["first_bad"] += part["first_bad"]
         merged["errors"] += part["errors"]
     merged["first_bad"] = sorted(merged["first_bad"])[:_SHOWN_BAD_ROWS]
-    merged["errors"] = sorted(merged["errors"])[:_SHOWN_BAD_ROWS]
+    # Units of one file may say the same of it.
+    merged["errors"] = sorted(set(merged["errors"]))[:_SHOWN_BAD_ROWS]
     return merged
 
 

@@ -3,14 +3,20 @@
 import functools
 import gc
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
-def beam_arguments(workers: int) -> list[str]:
-    """Options of the direct runner.
+def beam_arguments(workers: int, given: Sequence[str] = ()) -> list[str]:
+    """Options of the direct runner, and those that are given, which may name another runner.
 
     With one worker everything runs in one process, and examples come in the same order in every run.
+
+    Args:
+      workers: of the direct runner.
+      given: `run.beam_options`.
     """
+    if any(option.startswith("--runner=") for option in given):
+        return list(given)
     mode = "in_memory" if workers == 1 else "multi_processing"
     return [
         f"--direct_num_workers={workers}",
@@ -18,6 +24,7 @@ def beam_arguments(workers: int) -> list[str]:
         "--max_cache_memory_usage_mb=0",
         # Any image name will do: without one TFX packs itself up for remote workers, at every stage.
         "--sdk_container_image=local",
+        *given,
     ]
 
 

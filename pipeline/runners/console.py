@@ -11,6 +11,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
 from rich.table import Table
 
+from amen_tf.config import Settings
+from pipeline.runners.layout import Layout
+
 # One line each: what the stage does for the person, in the words of the documentation.
 TITLES = {
     "log": "start, event log checked",
@@ -52,6 +55,25 @@ def quiet(log_file: pathlib.Path) -> Iterator[Console]:
             os.dup2(kept[1], 2)
             os.close(kept[0])
             os.close(kept[1])
+
+
+@contextmanager
+def quiet_command(settings: Settings, command: str) -> Iterator[Console]:
+    """`quiet` for a command on a run: its log file lies in the run's folder, and the person is told where.
+
+    Args:
+      settings: of the run.
+      command: its name, which begins the file's.
+    """
+    log_file = Layout(settings).log_file(command)
+    with quiet(log_file) as person:
+        person.print(messages_in(log_file), markup=False)
+        yield person
+
+
+def messages_in(log_file: pathlib.Path) -> str:
+    """The sentence that tells the person of the log file."""
+    return f"TensorFlow's own messages: {log_file}"
 
 
 def print_uncut(table: Table, console: Console) -> None:

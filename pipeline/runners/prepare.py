@@ -9,9 +9,8 @@ import pathlib
 import pydantic
 
 from amen_tf.config import DataSettings, Settings, SplitSettings
-from pipeline.event_log import side_tables
+from pipeline.event_log import side_tables, storage
 from pipeline.event_log.check import LogReport, check_log, require_trainable, require_whole
-from pipeline.event_log.files import fingerprint
 from pipeline.event_log.spans import log_files, spans_of_splits, window
 from pipeline.event_log.spans_report import SpansReport
 from pipeline.event_log.split_times import impression_time_quantiles
@@ -35,6 +34,7 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
       EventLogError: the log is absent, broken or cannot be learned from.
     """
     log = settings.data.log or _simulated(settings, layout)
+    storage.configure(settings.run.beam_options, log, settings.data.item_table, settings.data.user_table)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if settings.split.spans is not None:
         settings, known = _prepare_spans(settings, log, known)
@@ -106,7 +106,7 @@ def borders(split: SplitSettings, log: str, settings: Settings) -> dict[str, int
 
 def _key(files: list[str], *settings: pydantic.BaseModel) -> str:
     """Changes with the log's files and with whatever decides how they are read and split."""
-    return fingerprint(files, *(section.model_dump_json() for section in settings))
+    return storage.fingerprint(files, *(section.model_dump_json() for section in settings))
 
 
 def _write(path, text: str) -> None:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from amen_tf.config import Settings, SettingsError
 from pipeline.runners.beam import collect_garbage_rarely, settle
-from pipeline.runners.console import StageLines, quiet
+from pipeline.runners.console import StageLines, messages_in, quiet
 from pipeline.runners.layout import Layout, RunBusyError
 from pipeline.runners.prepare import prepare
 from pipeline.runners.side_process import SideProcess
@@ -30,7 +30,7 @@ def run(settings: Settings) -> int:
     begin = time.monotonic()
     with quiet(log_file) as console:
         console.print(f"[bold]{settings.name}[/]: {escape(str(layout.folder))}")
-        console.print(f"TensorFlow's own messages: {log_file}", markup=False)
+        console.print(messages_in(log_file), markup=False)
         try:
             with layout.locked():
                 _run(settings, layout, console, begin)

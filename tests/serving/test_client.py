@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from amen_tf import features
 from serving.client import (
     EmptyCandidatesError,
     InputSpec,
@@ -30,6 +31,7 @@ from serving.client import (
 )
 from serving.columns import build_columns
 from serving.local_server import running_server
+from serving.rank_request import VALUE_SEPARATOR
 
 
 def event(item="a", timestamp=10, **more):
@@ -267,6 +269,20 @@ class TestRequestFile:
         document["candidates"] = [{"item_id": 7}]
         assert parse_request(document).candidates[0].item_id == "7"
 
+    def test_lists_of_a_multi_valued_feature_are_one_text(self, document):
+        document["user"] = {"tags": ["jazz", " live ", "", "vinyl"], "other": "jazz|live", "none": []}
+        document["candidates"] = {"item_id": ["a", "b"], "tags": [["x", "y"], ["z"]]}
+        request = parse_request(document)
+        assert request.user == {"tags": "jazz|live|vinyl", "other": "jazz|live", "none": ""}
+        assert [candidate.tags for candidate in request.candidates] == ["x|y", "z"]
+        assert VALUE_SEPARATOR == features.VALUE_SEPARATOR
+
+    def test_a_list_for_a_numeric_feature(self, document):
+        request = parse_request(document | {"user": {"age": ["a", "b"]}, "candidates": [{"item_id": "i"}]})
+        specs = {name: InputSpec(name, kind, None) for name, kind in (("age", "DT_FLOAT"), ("scene", "DT_STRING"))}
+        with pytest.raises(InvalidRequestError, match=r'user\.age: expected a number, got "a\|b"'):
+            build_columns(request, specs)
+
     @pytest.mark.parametrize(
         ("change", "problem"),
         [
@@ -274,13 +290,16 @@ class TestRequestFile:
             ({"candidates": [{"item_id": ""}]}, 'candidates[0].item_id: expected a non-empty string, got ""'),
             ({"candidates": [{"item_id": None}]}, "candidates[0].item_id: expected a string, got null"),
             ({"candidates": [{"item_id": "a", "price": [1]}]}, "candidates[0].price: expected a string, a number"),
+            ({"user": {"tags": ["a", 5]}}, "user.tags: expected a string, a number, null or a list of strings, got"),
+            ({"user": {"tags": ["a", "b|c"]}}, 'user.tags: expected values without "|", which separates them'),
+            ({"candidates": [{"item_id": "a", "tags": ["|"]}]}, 'candidates[0].tags: expected values without "|"'),
             ({"candidates": "a"}, 'candidates: expected a list of objects, got "a"'),
             ({"candidates": ["a"]}, 'candidates[0]: expected an object, got "a"'),
             ({"timestamp": 1_700_000_000_000}, "timestamp: expected unix seconds, got 1700000000000, which"),
             ({"timestamp": "now"}, 'timestamp: expected unix seconds as a whole number, got "now"'),
             ({"moveline": [event(timestamp=1_800_000_000)]}, "moveline[0].timestamp: expected a time up to the"),
             ({"moveline": [event(scene=True)]}, "moveline[0].scene: expected a string, got true"),
-            ({"user": {"age": {}}}, "user.age: expected a string, a number or null, got {}"),
+            ({"user": {"age": {}}}, "user.age: expected a string, a number, null or a list"),
             ({"scene": ""}, "scene: expected a non-empty string"),
             ({"candidate": []}, "candidate: unknown key; did you mean 'candidates'?"),
         ],

@@ -36,7 +36,6 @@ def test_two_formats_in_one_folder_need_a_decision(folder):
     [
         ("absent.csv", r"No such event log: absent\.csv .*folder of such files"),
         ("absent/deep.csv", r"folder absent does not exist"),
-        ("gs://bucket/log.csv", r"Only local paths"),
         ("*.nothing", r"No file matches \*\.nothing"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pipeline.event_log import tfrecords
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.reader import read_batches
 from tests.pipeline.records import example, write_tfrecord
@@ -35,8 +36,10 @@ def read(path, data, **keys):
 
 
 @pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+@pytest.mark.parametrize("at_once", [1, 2, 100])
 @pytest.mark.parametrize("batch_rows", [1, 2, 100])
-def test_the_same_rows_as_a_csv(name, batch_rows, write, write_records, settings):
+def test_the_same_rows_as_a_csv(name, batch_rows, at_once, write, write_records, settings, monkeypatch):
+    monkeypatch.setattr(tfrecords, "_RECORDS_AT_ONCE", at_once)
     data = settings(features=PRICE)
     table = write(
         "a.csv",
@@ -60,13 +63,14 @@ def test_a_name_that_says_nothing(write_records, settings):
         read(path, settings())
 
 
-def test_other_names_and_whole_numbers_as_ids(write_records, settings):
+def test_other_names_and_whole_numbers_as_ids(write_records, settings, monkeypatch):
+    monkeypatch.setattr(tfrecords, "_RECORDS_AT_ONCE", 1)
     names = {"user_id": "uid", "category_id": "cat"}
     first = {**SHOWN, "uid": 12345678901, "other": [1, 2]}
     del first["user_id"]
     # The renamed optional column comes with the second event only.
     path = write_records("a.tfrecord", example(**first), example(**first, cat=5))
-    found, bad = read(path, settings(columns=names), batch_rows=1)
+    found, bad = read(path, settings(columns=names))
     assert [row["user_id"] for row in found] == ["12345678901"] * 2 and not bad
     assert [row["category_id"] for row in found] == ["", "5"]
 
@@ -75,7 +79,17 @@ def test_a_file_without_events(write_records, settings):
     assert read(write_records("a.tfrecord"), settings(features=PRICE)) == ([], [])
 
 
-def test_bad_records_are_named(write_records, settings):
+def test_records_are_decoded_once(write_records, settings, monkeypatch):
+    seen, decode = [], tfrecords._decode
+    monkeypatch.setattr(tfrecords, "_RECORDS_AT_ONCE", 2)
+    monkeypatch.setattr(tfrecords, "_decode", lambda records, *rest: seen.extend(records) or decode(records, *rest))
+    records = [example(**{**SHOWN, "user_id": f"u{n}"}) for n in range(5)]
+    assert len(read(write_records("a.tfrecord", *records), settings())[0]) == 5
+    assert seen == records
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 100])
+def test_bad_records_are_named(batch_rows, write_records, settings):
     no_text = example(**{**SHOWN, "scene": b"\xff\xfe"})
     several = example(**{**SHOWN, "item_id": ["i1", "i2"]})
     records = [
@@ -86,7 +100,7 @@ def test_bad_records_are_named(write_records, settings):
         no_text,
         example(**{**SHOWN, "label": 2}),
     ]
-    found, bad = read(write_records("a.tfrecord", *records), settings())
+    found, bad = read(write_records("a.tfrecord", *records), settings(), batch_rows=batch_rows)
     assert len(found) == 2
     assert [(row, column) for row, column, _, _ in bad] == [(2, ""), (3, "item_id"), (5, "scene"), (6, "label")]
     reasons = [reason for _, _, reason, _ in bad]

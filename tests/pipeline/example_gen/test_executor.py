@@ -16,6 +16,7 @@ from tfx.orchestration.local import local_dag_runner
 from tfx.types import standard_artifacts
 from tfx_bsl.coders import example_coder
 
+from pipeline.event_log import units
 from pipeline.event_log.errors import EventLogError
 from pipeline.example_gen import shuffle
 from pipeline.example_gen.component import MovelineExampleGen
@@ -415,8 +416,19 @@ def test_the_same_values_in_the_log_or_in_tables_give_the_same_examples(tmp_path
 )
 def test_a_table_that_cannot_be_used_stops_the_run(items, users, message, tmp_path):
     write_small_log(tmp_path / "log.csv")
-    with pytest.raises(EventLogError, match=message):
+    with pytest.raises(EventLogError, match=message) as raised:
         do(tmp_path / "log.csv", with_tables(tmp_path, items, users), tmp_path / "out")
+    assert "Traceback" not in str(raised.value) and "while running" not in str(raised.value)
+
+
+def test_repeated_users_of_all_shards_are_one_message(tmp_path):
+    write_small_log(tmp_path / "log.csv")
+    users = [f"{user},{age}" for user in "uvwxyzab" for age in (30, 31)] + ["a,32"]
+    rules = with_tables(tmp_path, ["item_id,brand,tags"], users)
+    with pytest.raises(EventLogError) as raised:
+        do(tmp_path / "log.csv", rules, tmp_path / "out")
+    first = "a (3 rows), b (2 rows), u (2 rows), v (2 rows), w (2 rows)."
+    assert str(raised.value).startswith(f"{tmp_path}/users: 8 users have more than one row in the user table: {first}")
 
 
 def test_a_changed_table_is_noticed(tmp_path):
@@ -476,3 +488,29 @@ def test_a_new_day_in_the_window_is_noticed_and_one_outside_is_not(tmp_path):
     assert len(run_pipeline(log, rules, tmp_path / "root")) == 1
     write_csv(tmp_path / "2.csv", [event(START + 2, "cart", "z")])
     assert len(run_pipeline(log, rules, tmp_path / "root")) == 2
+
+
+@pytest.mark.parametrize("unit_rows", [1, 40, 100])
+def test_one_parquet_file_is_read_in_units_with_the_same_result(unit_rows, tmp_path, monkeypatch):
+    rules = rules_of_files(features=FEATURES, bad_rows="quarantine", max_bad_share=0.5)
+    events = make_log(rules)
+    for number in (7, 100, 250, 251):
+        events[number] = {**events[number], "user_id": ""}
+    rows = [{**e, "label": None if e["label"] < 0 else e["label"]} for e in events]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet", row_group_size=20)
+    do(tmp_path / "log.parquet", rules, tmp_path / "whole")
+    monkeypatch.setattr(units, "_UNIT_ROWS", unit_rows)
+    assert len(units.units_of(str(tmp_path / "log.parquet"), "auto")) > 3
+    do(tmp_path / "log.parquet", rules, tmp_path / "cut")
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+    with open(tmp_path / "cut" / "quarantine.csv", newline="") as file:
+        assert [row["row"] for row in csv.DictReader(file)] == ["8", "101", "251", "252"]
+
+
+def test_what_is_wrong_with_a_whole_file_is_said_once(tmp_path, monkeypatch):
+    rows = [{**e, "label": None if e["label"] < 0 else e["label"]} for e in make_log(rules_of_files())]
+    pq.write_table(pa.Table.from_pylist(rows).drop(["scene"]), tmp_path / "log.parquet", row_group_size=20)
+    monkeypatch.setattr(units, "_UNIT_ROWS", 20)
+    with pytest.raises(EventLogError) as raised:
+        do(tmp_path / "log.parquet", rules_of_files(), tmp_path / "out")
+    assert str(raised.value).count("no column for") == 1

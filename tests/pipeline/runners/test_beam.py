@@ -70,6 +70,12 @@ def test_pipelines_compute_what_they_did_and_measure_no_side_input(settled, monk
         assert_that(summed, equal_to([134, 135]))
 
 
+def test_options_of_a_file_system_leave_the_direct_runner_as_it_is():
+    given = ["--hdfs_host=namenode"]
+    assert beam_arguments(3, given) == [*beam_arguments(3), *given]
+    assert beam_arguments(3, ["--runner=FlinkRunner", *given]) == ["--runner=FlinkRunner", *given]
+
+
 def test_the_options_of_other_runners_in_the_docs_are_beams_own():
     text = (pathlib.Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]

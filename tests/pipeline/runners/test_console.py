@@ -11,8 +11,9 @@ import sys
 import pytest
 from rich.console import Console
 
+from amen_tf.config import Settings
 from amen_tf.progress import Progress
-from pipeline.runners.console import TITLES, StageLines, quiet
+from pipeline.runners.console import TITLES, StageLines, quiet, quiet_command
 
 ROOT = pathlib.Path(__file__).parents[3]
 NOISY = """
@@ -51,6 +52,16 @@ def test_the_person_sees_the_console_and_what_comes_before_and_after(noisy):
     assert done.returncode == 0
     assert done.stdout.splitlines() == ["before", "for the person", "after"]
     assert done.stderr.splitlines() == ["after, as error"]
+
+
+def test_a_command_tells_the_person_of_its_log_file_in_the_runs_folder(tmp_path, capfd):
+    settings = Settings.from_preset("smoke", (f"run.root={tmp_path}", "name=mine"))
+    with quiet_command(settings, "skew") as person:
+        os.write(1, b"noise\n")
+        person.print("for the person")
+    (log,) = (tmp_path / "mine" / "logs").glob("skew-*.log")
+    assert log.read_text() == "noise\n"
+    assert capfd.readouterr().out == f"TensorFlow's own messages: {log}\nfor the person\n"
 
 
 def test_descriptors_come_back_after_an_error(tmp_path, capfd):

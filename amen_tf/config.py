@@ -421,6 +421,8 @@ class Settings(Section):
     name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_-]+$")
     preset: Literal["smoke", "demo", "paper"] | None = None
     seed: int = pydantic.Field(17, ge=0)
+    # All models start from those of the last blessed run whose window is earlier, where there is one.
+    warm_start: bool = False
     data: DataSettings
     split: SplitSettings = SplitSettings()
     transform: TransformSettings = TransformSettings()

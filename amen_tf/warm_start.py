@@ -71,15 +71,6 @@ class WarmStart:
         weights = moved(self.weights, self.source, fresh, self.target)
         return copy_by_name(weights, model, {name.split("/")[0] for name in fresh})
 
-    def word_counts(self) -> dict[str, dict[str, int]]:
-        """Meaning -> how many words both runs have (`kept`), this one alone (`new`), the earlier one alone (`gone`)."""
-        counts = {}
-        for meaning in self.target.words.keys() & self.source.words.keys():
-            kept = len(_common(self.source.words[meaning], self.target.words[meaning]).source)
-            new, gone = len(self.target.words[meaning]) - kept, len(self.source.words[meaning]) - kept
-            counts[meaning] = {"kept": kept, "new": new, "gone": gone}
-        return dict(sorted(counts.items()))
-
 
 def cannot_start_warm(expected: str) -> InitializationError:
     """The error of a run whose models have no use for the earlier weights; `expected`: which setting was what."""
@@ -150,6 +141,16 @@ def matching_rows(meaning: str, source: Ids, target: Ids) -> Rows:
         np.concatenate([buckets.source, 1 + before + words.source]),
         np.concatenate([buckets.target, 1 + now + words.target]),
     )
+
+
+def word_counts(source: Ids, target: Ids) -> dict[str, dict[str, int]]:
+    """Meaning -> how many words both runs have (`kept`), this one alone (`new`), the earlier one alone (`gone`)."""
+    counts = {}
+    for meaning in sorted(source.words.keys() & target.words.keys()):
+        before, now = source.words[meaning], target.words[meaning]
+        kept = len(_common(before, now).source)
+        counts[meaning] = {"kept": kept, "new": len(now) - kept, "gone": len(before) - kept}
+    return counts
 
 
 def _first(count: int) -> Rows:

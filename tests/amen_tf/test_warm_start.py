@@ -17,7 +17,7 @@ from amen_tf.models.frozen_generator import export_generator
 from amen_tf.models.generator import Generator
 from amen_tf.models.registry import RANKERS, make_ranker
 from amen_tf.spec import ModelSpec
-from amen_tf.warm_start import Ids, WarmStart, matching_rows, meaning_of_table, moved
+from amen_tf.warm_start import Ids, WarmStart, matching_rows, meaning_of_table, moved, word_counts
 from tests.amen_tf import batches
 from tests.amen_tf.layers.harness import randomise
 
@@ -61,7 +61,7 @@ def test_rows_follow_their_words():
     source, target = ids([b"a", b"b", b"c"]), ids([b"c", b"d", b"a"])
     # Nothing, two buckets, then words: c was row 5, d is new, a was row 3; b has gone.
     assert move(source, target) == [10, 11, 12, 15, FRESH, 13]
-    assert WarmStart({}, source, target).word_counts()["item_id"] == {"kept": 2, "new": 1, "gone": 1}
+    assert word_counts(source, target)["item_id"] == {"kept": 2, "new": 1, "gone": 1}
 
 
 def test_words_follow_where_the_number_of_buckets_is_another():
@@ -80,7 +80,7 @@ def test_hashed_values_keep_their_buckets_if_there_are_as_many():
     hashed = ids(hashed={"item_id": 4})
     assert move(hashed, ids(hashed={"item_id": 4})) == [10, 11, 12, 13, 14]
     assert move(hashed, ids(hashed={"item_id": 5})) is None
-    assert WarmStart({}, hashed, hashed).word_counts().keys() == {"age", "behavior", "brand", "category_id", "scene"}
+    assert word_counts(hashed, hashed).keys() == {"age", "behavior", "brand", "category_id", "scene"}
 
 
 def test_what_has_a_vocabulary_in_one_run_alone_is_left_out():
@@ -105,7 +105,7 @@ def test_a_feature_that_is_new_is_left_as_it_is():
     )
     without = Ids(dataclasses.replace(source.spec, contract=contract, sizes=sizes), words)
     assert not len(matching_rows("brand", without, source).target)
-    assert "brand" not in WarmStart({}, without, source).word_counts()
+    assert "brand" not in word_counts(without, source)
 
 
 def test_other_weights_and_tables_of_another_width_pass_as_they_are():
@@ -157,7 +157,7 @@ def test_there_and_back_again_keeps_what_both_have(one, other, unseen, other_uns
     kept = np.array([True, *buckets, *(word in other for word in one)])
     np.testing.assert_array_equal(back[kept], before[kept])
     assert (back[~kept] == FRESH).all()
-    counts = WarmStart({}, here, there).word_counts()["item_id"]
+    counts = word_counts(here, there)["item_id"]
     both = len({*one} & {*other})
     assert counts == {"kept": both, "new": len(other) - both, "gone": len(one) - both}
 

@@ -69,6 +69,7 @@ def test_the_report_of_a_blessed_run(summary):
         "data": COUNTS,
         "generator": None,
         "initialization": {"generator": None, "ctr": None},
+        "warm_start": {"base": None, "baseline": None, "generator": None, "ctr": None},
         "auc_change_to_last_blessed": 0.0125,
         "blessed": True,
         "reasons": [],

@@ -13,8 +13,8 @@ def run_fn(fn_args) -> None:
     which has seen both windows, is what AMEN is compared with. With a `base_model` training goes on from there.
 
     Reading of a warm start: Θ_base goes on from the earlier run's Θ_base, the baseline from its baseline and no longer
-    from Θ_base. AMEN's CTR model goes on from the earlier one too, which has learned from stage 2 of every run before: a
-    baseline that came by way of Θ_base would have had each day of stage 2 in one run, AMEN in as many as the day was
+    from Θ_base. AMEN's CTR model goes on from the earlier one too, which has learned from stage 2 of every run before:
+    a baseline that came by way of Θ_base would have had each day of stage 2 in one run, AMEN in as many as the day was
     in. Without an earlier baseline it starts as on a cold start, where it goes on from a Θ_base that is warm.
 
     Raises:

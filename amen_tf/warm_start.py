@@ -76,7 +76,7 @@ def cannot_start_warm(expected: str) -> InitializationError:
     """The error of a run whose models have no use for the earlier weights; `expected`: which setting was what."""
     return InitializationError(
         f"The models cannot start warm. Expected what the earlier run had: {expected}. "
-        "Give the earlier value, or start afresh once: warm_start: false."
+        "Give the earlier value, or start afresh once: warm_start.enabled=false."
     )
 
 

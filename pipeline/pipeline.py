@@ -78,8 +78,8 @@ def create_pipeline(
       beam_pipeline_args: for the stages that run on Beam.
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
-      earlier: with `warm_start`, what the models start from where no Resolver can run. It must not know more than this
-        run's models may: see `pipeline.resolver.LastBlessedOfEarlierWindow`, which finds it elsewhere.
+      earlier: with `warm_start.enabled`, what the models start from where no Resolver can run. It must not know more
+        than this run's models may: see `pipeline.resolver.LastBlessedOfEarlierWindow`, which finds it elsewhere.
       flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
       last: end with this one of the data stages; what it makes is in the cache of the whole pipeline too.
     """
@@ -130,13 +130,13 @@ def create_pipeline(
     if last is not None:
         return made_of(nodes[: [node.id for node in nodes].index(last) + 1])
 
-    if not settings.warm_start:
+    if not settings.warm_start.enabled:
         earlier = None
     elif earlier is None:
         if not resolve_baseline:
             raise SettingsError(
-                "warm_start: expected `earlier`, a channel with the model to start from, because no Resolver can run "
-                "here; got none. Give one, or set warm_start: false."
+                "warm_start.enabled: expected `earlier`, a channel with the model to start from, because no Resolver "
+                "can run here; got none. Give one, or set warm_start.enabled to false."
             )
         resolver = Resolver(
             strategy_class=LastBlessedOfEarlierWindow,
@@ -148,12 +148,14 @@ def create_pipeline(
         nodes.append(resolver)
         earlier = Earlier(resolver.outputs["model"], resolver.outputs["baseline"])
 
+    warm = ["warm_start"] if earlier is not None else []
+
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {
             "contract": contract,
             "stage": stage,
             "settings": settings.model_dump(
-                mode="json", include={"seed", "data", "split", "transform", "model", "compute", *sections}
+                mode="json", include={"seed", "data", "split", "transform", "model", "compute", *warm, *sections}
             ),
             "code": fingerprint(module, "pipeline.trainers.component"),
             **({"flows": flow_folder} if stage == CTR and flow_folder else {}),

@@ -2,7 +2,6 @@
 
 from amen_tf.config import BaseSettings
 from amen_tf.fitting.ranker import fit_ranker
-from amen_tf.warm_start import cannot_start_warm
 from pipeline.trainers.common import Stage
 
 
@@ -21,12 +20,9 @@ def run_fn(fn_args) -> None:
       InitializationError: the earlier run had another architecture, or its weights fit nowhere.
     """
     with Stage(fn_args) as stage:
-        settings = BaseSettings(**stage.config["settings"]["base"])
+        settings = stage.trainer_settings(BaseSettings, "base")
         name = settings.architecture
-        before = stage.earlier.settings["base"]["architecture"] if stage.earlier else name
-        if before != name:
-            raise cannot_start_warm(f"base.architecture {before}, got {name}")
-        warm = stage.earlier and stage.warm_start(stage.earlier.ranker_file)
+        warm = stage.earlier and stage.warm_start(stage.earlier.ranker_file(name))
         weights = stage.base_weights() if fn_args.base_model else None
         fitted = fit_ranker(name, stage.spec, settings, stage.windows, stage.session, weights, warm)
         stage.export(fitted.model)

@@ -5,11 +5,12 @@ import functools
 import json
 import pathlib
 import shutil
+from typing import TypeVar
 
 import tensorflow_transform as tft
 import yaml
 
-from amen_tf.config import ComputeSettings, ModelSettings, TransformSettings
+from amen_tf.config import ComputeSettings, ModelSettings, TrainerSettings, TransformSettings
 from amen_tf.distribution import choose_strategy, is_chief, output_folder
 from amen_tf.features import FeatureContract
 from amen_tf.fitting.result import Fitted
@@ -25,6 +26,8 @@ from pipeline import progress
 from pipeline.trainers.earlier_model import EarlierModel
 from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, WEIGHTS
 from pipeline.vocabularies import model_spec, vocabulary_words
+
+Kind = TypeVar("Kind", bound=TrainerSettings)
 
 
 class Stage(contextlib.AbstractContextManager):
@@ -86,6 +89,14 @@ class Stage(contextlib.AbstractContextManager):
     def ids(self) -> Ids:
         """What the ids of this run stand for."""
         return Ids(self.spec, vocabulary_words(self.transform, self.spec))
+
+    def trainer_settings(self, kind: type[Kind], section: str) -> Kind:
+        """The Trainer's own settings; of a warm start with its share of the learning rate."""
+        settings = kind(**self.config["settings"][section])
+        if self.earlier is None:
+            return settings
+        share = self.config["settings"]["warm_start"]["learning_rate"]
+        return settings.model_copy(update={"learning_rate": share * settings.learning_rate})
 
     def warm_start(self, file: str) -> WarmStart | None:
         """The weights in a file of the earlier model's `assets.extra/`, to go on from; None without such a model."""

@@ -36,7 +36,7 @@ def run_fn(fn_args) -> None:
     generator = pathlib.Path(fn_args.base_model)
     weights = load_weights(generator / EXTRA / BASE_WEIGHTS)
     with Stage(fn_args) as stage, tempfile.TemporaryDirectory(prefix="amen-flows-") as passing:
-        settings = CtrSettings(**stage.config["settings"]["ctr"])
+        settings = stage.trainer_settings(CtrSettings, "ctr")
         flows = FlowStore(stage.config.get("flows") or passing)
         *earlier, stage2 = stage.splits
         windows = stage.windows._replace(train=stage2)

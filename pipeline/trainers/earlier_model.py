@@ -9,7 +9,7 @@ import yaml
 
 from amen_tf.initialization import InitializationError, load_weights
 from amen_tf.spec import ModelSpec
-from amen_tf.warm_start import Ids
+from amen_tf.warm_start import Ids, cannot_start_warm
 from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, SETTINGS, SPEC, WEIGHTS
 
 
@@ -39,9 +39,15 @@ class EarlierModel:
         """Those that it was trained with."""
         return yaml.safe_load(self._extra(SETTINGS).read_text(encoding="utf-8"))
 
-    @property
-    def ranker_file(self) -> str:
-        """Where the weights of a ranker are: its own, but of a CTR model those of its base."""
+    def ranker_file(self, architecture: str) -> str:
+        """The file with the weights of a ranker: of a base or baseline its own, of a CTR model those of its base.
+
+        Raises:
+          InitializationError: it is not of this architecture.
+        """
+        before = self.settings["base"]["architecture"]
+        if before != architecture:
+            raise cannot_start_warm(f"base.architecture {before}, got {architecture}")
         return BASE_WEIGHTS if "ctr" in self.settings else WEIGHTS
 
     def weights(self, file: str) -> dict[str, np.ndarray]:
@@ -63,5 +69,5 @@ class EarlierModel:
     def _unusable(self, expected: str, got: str) -> InitializationError:
         return InitializationError(
             f"The models cannot start warm from {self.folder}: expected {expected}, got {got}. Give a model that this "
-            "pipeline has trained, or start afresh once: warm_start: false."
+            "pipeline has trained, or start afresh once: warm_start.enabled=false."
         )

@@ -15,7 +15,7 @@ from pipeline.vocabularies import item_counts
 def run_fn(fn_args) -> None:
     """Trains the generator on the stage-1 window and exports it as a SavedModel on ids, to be frozen in stage 2."""
     with Stage(fn_args) as stage:
-        settings = GeneratorSettings(**stage.config["settings"]["generator"])
+        settings = stage.trainer_settings(GeneratorSettings, "generator")
         counts = item_counts(stage.transform, stage.spec)
         weights, warm = stage.base_weights(), stage.warm_start(GENERATOR_WEIGHTS)
         fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, weights, counts, warm)

@@ -297,7 +297,9 @@ def test_another_width_is_refused_with_what_to_do(runs, requests):
     model = make_ranker("base", dataclasses.replace(two.spec, shape=shape))
     model(requests[1])
     warm = WarmStart({"merge/hidden/0/bias": np.zeros(8)}, one, two._replace(spec=model.spec))
-    with pytest.raises(InitializationError, match=r"model\.dim 8, got 12, model\.heads 2, got 4\..*warm_start: false"):
+    with pytest.raises(
+        InitializationError, match=r"model\.dim 8, got 12, model\.heads 2, got 4\..*warm_start\.enabled=false"
+    ):
         warm.into(model)
 
 

@@ -22,7 +22,7 @@ SETTINGS = (
     "gate.min_auc=0.0",
     "gate.max_auc_drop=1.0",
     # Of the first run's window there is no earlier one: it starts afresh.
-    "warm_start=true",
+    "warm_start.enabled=true",
 )
 # All but the Resolvers, which look at the metadata anew each time and compute nothing.
 STAGES = (

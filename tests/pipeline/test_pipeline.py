@@ -74,21 +74,23 @@ def test_no_trainer_starts_warm_unless_asked_to(tmp_path):
 
 
 def test_a_resolver_finds_what_trainers_start_warm_from(tmp_path):
-    made = pipeline(tmp_path, "warm_start=true")
+    made = pipeline(tmp_path, "warm_start.enabled=true")
     [resolver] = [node for node in made.components if node.id == "warm_start"]
     model, baseline = resolver.outputs["model"], resolver.outputs["baseline"]
     assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
     # And go on from one another as ever, where nothing is found.
-    assert trainers(tmp_path, "warm_start=true") == trainers(tmp_path)
+    assert trainers(tmp_path, "warm_start.enabled=true") == trainers(tmp_path)
 
 
 def test_without_resolvers_the_start_is_given(tmp_path):
     model, baseline = (Channel(type=standard_artifacts.Model) for _ in range(2))
-    made = pipeline(tmp_path, "warm_start=true", resolve_baseline=False, earlier=Earlier(model, baseline))
+    made = pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False, earlier=Earlier(model, baseline))
     assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
-    made = pipeline(tmp_path, "warm_start=true", resolve_baseline=False, earlier=Earlier(model))
+    made = pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False, earlier=Earlier(model))
     assert starts(made) == {"base": model, "baseline": None, "generator": model, "ctr": model}
     made = pipeline(tmp_path, resolve_baseline=False, earlier=Earlier(model, baseline))
     assert set(starts(made).values()) == {None}
-    with pytest.raises(SettingsError, match=r"warm_start: expected `earlier`, a channel .* set warm_start: false"):
-        pipeline(tmp_path, "warm_start=true", resolve_baseline=False)
+    with pytest.raises(
+        SettingsError, match=r"warm_start\.enabled: expected `earlier`, a channel .* set warm_start\.enabled to false"
+    ):
+        pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False)

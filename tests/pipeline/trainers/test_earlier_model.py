@@ -10,6 +10,8 @@ from amen_tf.initialization import InitializationError
 from pipeline.trainers.earlier_model import EarlierModel
 from tests.amen_tf import batches
 
+BASE = {"base": {"architecture": "din"}}
+
 
 @pytest.fixture
 def spec():
@@ -23,7 +25,7 @@ def folder(tmp_path, spec):
     extra, assets = tmp_path / "assets.extra", tmp_path / "assets"
     extra.mkdir(), assets.mkdir()
     spec.save(extra / "model_spec.json")
-    (extra / "settings.yaml").write_text(yaml.safe_dump({"split": {"eval_end": 300}, "ctr": {}}))
+    (extra / "settings.yaml").write_text(yaml.safe_dump({"split": {"eval_end": 300}, **BASE, "ctr": {}}))
     np.savez(extra / "weights.npz", **{"part/kernel": np.ones(3)})
     for meaning in spec.in_vocabularies:
         words = [f"{meaning} {rank}\n" for rank in range(spec.sizes[meaning] - 3)]
@@ -50,9 +52,14 @@ def test_words_spec_settings_and_weights_are_read(folder, spec):
 
 
 def test_of_a_ctr_model_the_ranker_is_its_base(folder):
-    assert EarlierModel(folder).ranker_file == "base_weights.npz"
-    (folder / "assets.extra" / "settings.yaml").write_text(yaml.safe_dump({"base": {}}))
-    assert EarlierModel(folder).ranker_file == "weights.npz"
+    assert EarlierModel(folder).ranker_file("din") == "base_weights.npz"
+    (folder / "assets.extra" / "settings.yaml").write_text(yaml.safe_dump(BASE))
+    assert EarlierModel(folder).ranker_file("din") == "weights.npz"
+
+
+def test_another_architecture_is_refused_with_what_to_do(folder):
+    with pytest.raises(InitializationError, match=r"base\.architecture din, got base\..*warm_start\.enabled=false"):
+        EarlierModel(folder).ranker_file("base")
 
 
 def test_a_folder_that_is_no_model_of_ours_is_refused(tmp_path):

@@ -390,6 +390,17 @@ class CtrSettings(TrainerSettings):
     moveline_similarity: bool = True
 
 
+class WarmStartSettings(Section):
+    """Whether all models start from those of the last blessed run whose window is earlier, where there is one.
+
+    `learning_rate`: what share of the trainers' learning rates they go on with. Most of a window that has moved on by a
+    day is what the earlier models have learned already: with the whole rate they learn it by heart.
+    """
+
+    enabled: bool = False
+    learning_rate: float = pydantic.Field(0.1, gt=0, le=1)
+
+
 class ComputeSettings(Section):
     """For GPUs: layers compute in half precision (logits and losses stay float32); steps are compiled by XLA."""
 
@@ -432,6 +443,7 @@ class Settings(Section):
     name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_-]+$")
     preset: Literal["smoke", "demo", "paper"] | None = None
     seed: int = pydantic.Field(17, ge=0)
+    warm_start: WarmStartSettings = WarmStartSettings()
     data: DataSettings
     split: SplitSettings = SplitSettings()
     transform: TransformSettings = TransformSettings()

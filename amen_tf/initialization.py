@@ -16,9 +16,9 @@ class CopyReport(NamedTuple):
     """Names of weights by what became of them.
 
     Attributes:
-      copied: as they are in the source.
+      copied: as they are in the source; of a warm start, row by row, see `amen_tf.warm_start`.
       extended: the source's rows copied, further rows zero.
-      absent: not in the source, or not among the parts asked for.
+      absent: not in the source, or not among the parts asked for, or of ids that mean something else there.
       other_shape: of another shape in the source.
     """
 

@@ -28,10 +28,14 @@ class ModelSpec:
     unseen: int = 0
     hashed: tuple[str, ...] = ()
 
+    @property
+    def in_vocabularies(self) -> tuple[str, ...]:
+        """The meanings that have a vocabulary."""
+        return tuple(meaning for meaning in self.contract.categorical_meanings if meaning not in self.hashed)
+
     def unseen_ids(self, meaning: str) -> int:
         """Number of ids after 0 that stand for values of this meaning that were never seen in training."""
-        in_vocabulary = meaning in self.contract.categorical_meanings and meaning not in self.hashed
-        return self.unseen if in_vocabulary else 0
+        return self.unseen if meaning in self.in_vocabularies else 0
 
     def size_of(self, field: str) -> int:
         """Number of ids that a transformed field may hold, id 0 included."""

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 # Not `tfx.v1`: it imports every cloud client that TFX knows, which takes longer than all the rest.
-from tfx.components import Evaluator, StatisticsGen, Trainer, Transform
+from tfx.components import Evaluator, StatisticsGen, Transform
 from tfx.components.schema_gen.import_schema_gen.component import ImportSchemaGen
 from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.pipeline import Pipeline
@@ -20,20 +21,34 @@ from pipeline.example_gen.rules import MovelineRules
 from pipeline.example_validator import ExampleValidator
 from pipeline.fingerprint import fingerprint
 from pipeline.pusher import Pusher
-from pipeline.resolver import LastBlessedBefore
+from pipeline.resolver import LastBlessedBefore, LastBlessedOfEarlierWindow
+from pipeline.trainers.component import Trainer, borders
 
 # Ids of the stages; also the names that people see.
 EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
 BASE, BASELINE, GENERATOR, CTR = "base", "baseline", "generator", "ctr"
 RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER = "last_blessed", "evaluator_baseline", "evaluator", "pusher"
+WARM_START = "warm_start"
 # As one would run them one by one: what is wrong with the data is said by those that look at it first.
 STAGES = (
     *(EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM),
-    *(BASE, BASELINE, GENERATOR, CTR),
+    *(WARM_START, BASE, BASELINE, GENERATOR, CTR),
     *(RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER),
 )
 
 EVAL_SPLIT = "eval"
+
+
+class Earlier(NamedTuple):
+    """Channels of what a run starts warm from; either may be empty.
+
+    Attributes:
+      model: a CTR model, which carries the weights of its base and generator along.
+      baseline: the baseline of the same run; None lets this run's start as on a cold start.
+    """
+
+    model: BaseChannel
+    baseline: BaseChannel | None = None
 
 
 def create_pipeline(
@@ -47,6 +62,7 @@ def create_pipeline(
     beam_pipeline_args: Sequence[str] = (),
     baseline_model: BaseChannel | None = None,
     resolve_baseline: bool = True,
+    earlier: Earlier | None = None,
     flow_folder: str | None = None,
     span_folder: str | None = None,
     last: str | None = None,
@@ -63,6 +79,8 @@ def create_pipeline(
       beam_pipeline_args: for the stages that run on Beam.
       baseline_model: what the gate compares with where no Resolver can run (open-source Kubeflow has none).
       resolve_baseline: find the last blessed model with a Resolver; ignored when `baseline_model` is given.
+      earlier: with `warm_start.enabled`, what the models start from where no Resolver can run. It must not know more
+        than this run's models may: see `pipeline.resolver.LastBlessedOfEarlierWindow`, which finds it elsewhere.
       flow_folder: where the frozen generator's outputs are kept for later runs; None keeps them for one run.
       span_folder: where what was made of each span of a log in spans is kept for later windows; None makes every window
         from the beginning.
@@ -114,13 +132,34 @@ def create_pipeline(
     if last is not None:
         return made_of(nodes[: [node.id for node in nodes].index(last) + 1])
 
+    if not settings.warm_start.enabled:
+        earlier = None
+    elif earlier is None:
+        if not resolve_baseline:
+            raise SettingsError(
+                "warm_start.enabled: expected `earlier`, a channel with the model to start from, because no Resolver "
+                "can run here; got none. Give one, or set warm_start.enabled to false."
+            )
+        resolver = Resolver(
+            strategy_class=LastBlessedOfEarlierWindow,
+            config={"borders": borders(splits.model_dump(mode="json")), "baseline": BASELINE},
+            model=Channel(type=standard_artifacts.Model),
+            model_blessing=Channel(type=standard_artifacts.ModelBlessing),
+            baseline=Channel(type=standard_artifacts.Model),
+        ).with_id(WARM_START)
+        nodes.append(resolver)
+        earlier = Earlier(resolver.outputs["model"], resolver.outputs["baseline"])
+
+    warm = ["warm_start"] if earlier is not None else []
+
     def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
         custom_config = {
             "contract": contract,
+            "stage": stage,
             "settings": settings.model_dump(
-                mode="json", include={"seed", "data", "transform", "model", "compute", *sections}
+                mode="json", include={"seed", "data", "split", "transform", "model", "compute", *warm, *sections}
             ),
-            "code": fingerprint(module),
+            "code": fingerprint(module, "pipeline.trainers.component"),
             **({"flows": flow_folder} if stage == CTR and flow_folder else {}),
         }
         return Trainer(
@@ -128,6 +167,7 @@ def create_pipeline(
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
             base_model=None if base_model is None else base_model.outputs["model"],
+            warm_start=earlier and (earlier.baseline if stage == BASELINE else earlier.model),
             train_args=trainer_pb2.TrainArgs(splits=train_splits),
             eval_args=trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
             custom_config=custom_config,
@@ -136,13 +176,12 @@ def create_pipeline(
     base = trainer(BASE, "pipeline.trainers.base", ["base"], splits.stage1_splits)
     # Anomalies end the run before anything learns from them; Transform need not wait to be told.
     base.add_upstream_node(validation)
-    generator = trainer(
-        GENERATOR, "pipeline.trainers.generator", ["split", "base", "generator"], splits.stage1_splits, base
-    )
+    generator = trainer(GENERATOR, "pipeline.trainers.generator", ["base", "generator"], splits.stage1_splits, base)
     ctr_splits = splits.train_splits if settings.ctr.window == "train" else splits.stage2_splits
-    ctr = trainer(CTR, "pipeline.trainers.ctr", ["split", "base", "generator", "ctr"], ctr_splits, generator)
+    ctr = trainer(CTR, "pipeline.trainers.ctr", ["base", "generator", "ctr"], ctr_splits, generator)
     nodes.append(base)
-    # The baseline sees what AMEN sees, in the way in which AMEN does: it goes on from Θ_base where AMEN goes on.
+    # The baseline sees what AMEN sees, in the way in which AMEN does: it goes on from Θ_base where AMEN goes on, and
+    # where AMEN starts warm, from the earlier baseline.
     baseline, goes_on = base, settings.ctr.window == "stage2"
     if goes_on or ctr_splits != splits.stage1_splits:
         baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, base if goes_on else None)

@@ -1,7 +1,12 @@
-"""Which model the gate compares with: the last one blessed before the candidate."""
+"""Which earlier models a run looks at: the one that the gate compares with, and those that it starts warm from."""
+
+from collections.abc import Mapping, Sequence
 
 from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
+from tfx.types import Artifact
+
+from pipeline.trainers.component import BORDERS, STAGE
 
 
 class LastBlessedBefore(resolver.ResolverStrategy):
@@ -17,13 +22,62 @@ class LastBlessedBefore(resolver.ResolverStrategy):
         nothing = {"candidate": candidates, "model": [], "model_blessing": []}
         if not candidates:
             return nothing
-        blessings = {
-            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
-            for blessing in input_dict["model_blessing"]
-            if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
-        }
+        blessings = _blessings(input_dict["model_blessing"])
         older = [m for m in input_dict["model"] if m.id in blessings and m.id < candidates[0].id]
         if not older:
             return nothing
         newest = max(older, key=lambda model: model.id)
         return {"candidate": candidates, "model": [newest], "model_blessing": [blessings[newest.id]]}
+
+
+class LastBlessedOfEarlierWindow(resolver.ResolverStrategy):
+    """Resolves `model` to the blessed model of the newest window before a run's, and `baseline` to that window's.
+
+    A window lies before another if it ends earlier (`eval_end`) and neither stage 1 nor training end later: a model
+    that was trained on what this run is judged by, or a generator that has seen the clicks of this run's stage 2, would
+    know the answers. So a run that is repeated finds what it found the first time, and never itself.
+
+    Of several models of one window the newest counts. Each key is resolved to nothing if there is none.
+
+    Args:
+      borders: where the run's windows end, see `pipeline.trainers.component.borders`.
+      baseline: the stage that trains baselines.
+    """
+
+    def __init__(self, borders: Mapping[str, int], baseline: str):
+        self._borders, self._baseline = [borders[name] for name in BORDERS], baseline
+
+    def resolve_artifacts(self, store, input_dict):
+        """`model`, `model_blessing` and `baseline` -> the same keys with at most one artifact each."""
+        blessings = _blessings(input_dict["model_blessing"])
+        earlier = [model for model in input_dict["model"] if model.id in blessings and self._is_earlier(model)]
+        if not earlier:
+            return {key: [] for key in input_dict}
+        newest = max(earlier, key=lambda model: (_borders(model)[-1], model.id))
+        baselines = [
+            model
+            for model in input_dict["baseline"]
+            if model.get_string_custom_property(STAGE) == self._baseline and _borders(model) == _borders(newest)
+        ]
+        baseline = sorted(baselines, key=lambda model: model.id)[-1:]
+        return {"model": [newest], "model_blessing": [blessings[newest.id]], "baseline": baseline}
+
+    def _is_earlier(self, model: Artifact) -> bool:
+        found = _borders(model)
+        # Models of other pipelines' Trainers have no borders.
+        no_later = all(found) and all(theirs <= ours for theirs, ours in zip(found, self._borders, strict=True))
+        return no_later and found[-1] < self._borders[-1]
+
+
+def _borders(model: Artifact) -> list[int]:
+    """Stage 1, training and eval end: unix seconds, 0 where a model is not labelled."""
+    return [model.get_int_custom_property(name) for name in BORDERS]
+
+
+def _blessings(blessings: Sequence[Artifact]) -> dict[int, Artifact]:
+    """Id of a blessed model -> its blessing."""
+    return {
+        blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
+        for blessing in blessings
+        if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == 1
+    }

@@ -1,6 +1,7 @@
 """What Transform has learned of names and numbers, read back: how many ids there are, and how often items follow.
 
-In: Transform's output. Out: the `ModelSpec` that models are built from, the words of the items, their counts.
+In: Transform's output. Out: the `ModelSpec` that models are built from, the words of every
+vocabulary, how often items follow.
 """
 
 from collections.abc import Mapping
@@ -49,6 +50,11 @@ def feature_sizes(contract: FeatureContract, words: Mapping[str, int], settings:
     sizes = {meaning: 1 + buckets for meaning, buckets in settings.hash_buckets.items()}
     sizes |= {meaning: 1 + settings.oov_buckets + count for meaning, count in words.items()}
     return sizes | {feature.name: 1 + feature.buckets for feature in contract.numeric_features}
+
+
+def vocabulary_words(learned: tft.TFTransformOutput, spec: ModelSpec) -> dict[str, list[bytes]]:
+    """Meaning -> its vocabulary by rank; hashed meanings have none."""
+    return {meaning: learned.vocabulary_by_name(meaning) for meaning in spec.in_vocabularies}
 
 
 def item_words(learned: tft.TFTransformOutput, spec: ModelSpec) -> list[bytes]:

@@ -12,6 +12,7 @@ from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, Watched, train
+from amen_tf.warm_start import WarmStart
 from amen_tf.windows import JoinedWindow, Window, Windows
 
 # What the CTR model shares with a Θ_base of any architecture; the merge MLP reads other inputs in other places.
@@ -31,6 +32,7 @@ def fit_ctr(
     generator: str | pathlib.Path | None,
     flows: FlowStore,
     earlier: Window | None = None,
+    warm: WarmStart | None = None,
 ) -> Fitted:
     """Stage 2 (Algorithm 1, lines 16-33): trains F_θ on the frozen generator's flows, which are computed once.
 
@@ -45,6 +47,11 @@ def fit_ctr(
       flows: where its outputs are kept.
       earlier: the stage-1 window, where there are two; the model learns from it too with `settings.window: train`, but
         without flows: of those clicks the generator knows too much.
+      warm: the CTR model of an earlier run, to go on from instead, whatever the window. Its generator must be the one
+        that `generator` went on from: what it has learned to read is that one's flow.
+
+    Raises:
+      InitializationError: what it should go on from has nothing for it.
     """
     goes_on = settings.window == "stage2"
     window = windows.train if goes_on or earlier is None else JoinedWindow([earlier, windows.train])
@@ -55,7 +62,11 @@ def fit_ctr(
     with session.devices.scope():
         model = CtrModel(spec, settings, frozen)
         model(next(iter(eval_batches)))
-    copied = initialise(model, base_weights) if goes_on else None
+    copied = None
+    if warm is not None:
+        copied = warm.into(model)
+    elif goes_on:
+        copied = initialise(model, base_weights)
     logging.info("CTR model: %s.", copied or "weights as initialised, none copied")
     train_flows, eval_flows = None, None
     if settings.use_flow:

@@ -10,11 +10,12 @@ from amen_tf.config import GeneratorSettings
 from amen_tf.diagnostics import Cosines, Diagnosis, check_collapse
 from amen_tf.features import CANDIDATE, FUTURE, ITEM_ID, MOVELINE, PAD_ID, is_of_candidates
 from amen_tf.fitting.result import Fitted
-from amen_tf.initialization import copy_by_name
+from amen_tf.initialization import CopyReport, copy_by_name
 from amen_tf.models.generator import Generator
 from amen_tf.models.negatives import Catalogue
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, Watched, train
+from amen_tf.warm_start import WarmStart, matching_rows
 from amen_tf.windows import Window, Windows
 
 # What base and generator share.
@@ -32,6 +33,7 @@ def fit_generator(
     session: Session,
     base_weights: Mapping,
     item_counts: np.ndarray,
+    warm: WarmStart | None = None,
 ) -> Fitted:
     """Stage 1 (Algorithm 1, lines 2-15): initialises the generator from Θ_base and trains it.
 
@@ -42,9 +44,12 @@ def fit_generator(
       session: where and how.
       base_weights: of Θ_base, by name.
       item_counts: `[ids]`, how often each item is a future item of the window, for the log-Q correction.
+      warm: the generator of an earlier run, to go on from instead, all of it: see `start_warm`. `weight_init` is for
+        those that start afresh.
 
     Raises:
       TrainingDataError: no request of a window is followed by a positive event.
+      InitializationError: what it should go on from has nothing for it.
       CollapseError: the trained generator says the same of everyone.
     """
     catalogue, known, followed = read_catalogue(spec, windows.train, item_counts)
@@ -59,8 +64,11 @@ def fit_generator(
         model = Generator(spec, settings, catalogue)
         model.compute_losses(first, False, tf.constant([0, 0], tf.int64))
         model(first)
-    copied = copy_by_name(base_weights, model, GENERATOR_PARTS) if settings.weight_init else None
-    silence_unknown(model, known)
+    if warm is not None:
+        copied = start_warm(model, warm, known)
+    else:
+        copied = copy_by_name(base_weights, model, GENERATOR_PARTS) if settings.weight_init else None
+        silence_unknown(model, known)
     logging.info("Generator: %s.", copied or "weights as initialised, none copied")
     diagnosis, seen, unseen = Diagnosis(model, catalogue), windows.train.batches(256), windows.eval.batches(256)
     diagnosed = []
@@ -91,6 +99,35 @@ def silence_unknown(model: Generator, known: Mapping[str, np.ndarray]) -> None:
         there = np.zeros((table.table.shape[0], 1), bool)
         there[known[meaning]] = True
         table.table.assign(tf.where(there, table.table, 0.0))
+
+
+def start_warm(model: Generator, warm: WarmStart, known: Mapping[str, np.ndarray]) -> CopyReport:
+    """Copies an earlier generator, encoder included, into a built `model`.
+
+    Reading: Θ_base gives nothing to a generator that starts warm. Its encoder has moved away from Θ_base's since it
+    started from there, and the decoder, and the CTR model that reads the flow, have followed it.
+
+    What it knows is what the window has and what the earlier one had learned: of an item that the window lacks, the
+    vector that it had. It is not trained on any more, but stays near, for all else goes on from where it was; to set it
+    to zero would take from stage 2 what was known of an item that comes back. What the earlier one was silent about and
+    the window has starts as new items do.
+
+    Args:
+      model: built.
+      warm: the earlier generator.
+      known: ids of the window by meaning.
+    """
+    tables = model.encoder.items.tables
+    fresh = {meaning: table.table.numpy() for meaning, table in tables.items()}
+    copied, union = warm.into(model), {}
+    for meaning, table in tables.items():
+        vectors, rows = table.table.numpy(), matching_rows(meaning, warm.source, warm.target)
+        learned = np.zeros(len(vectors), bool)
+        learned[rows.target] = vectors[rows.target].any(1)
+        table.table.assign(np.where(learned[:, np.newaxis], vectors, fresh[meaning]))
+        union[meaning] = np.union1d(known[meaning], np.flatnonzero(learned))
+    silence_unknown(model, union)
+    return copied
 
 
 def with_future(batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:

@@ -8,6 +8,7 @@ from amen_tf.initialization import copy_by_name
 from amen_tf.models.registry import make_ranker
 from amen_tf.spec import ModelSpec
 from amen_tf.training import Session, Watched, train
+from amen_tf.warm_start import WarmStart
 from amen_tf.windows import Windows
 
 
@@ -18,6 +19,7 @@ def fit_ranker(
     windows: Windows,
     session: Session,
     weights: Mapping | None = None,
+    warm: WarmStart | None = None,
 ) -> Fitted:
     """Trains the ranker called `name` (see `amen_tf.models.registry`): Θ_base, the baseline, a model of Table 2.
 
@@ -28,12 +30,20 @@ def fit_ranker(
       windows: what it learns from and what stops it.
       session: where and how.
       weights: by name, to go on from; None starts afresh.
+      warm: the same ranker of an earlier run, to go on from instead.
+
+    Raises:
+      InitializationError: what it should go on from has nothing for it.
     """
     eval_data = windows.eval.batches(settings.batch_size)
     with session.devices.scope():
         model = make_ranker(name, spec)
         model(next(iter(eval_data)))
-    copied = None if weights is None else copy_by_name(weights, model, {name.split("/")[0] for name in weights})
+    copied = None
+    if warm is not None:
+        copied = warm.into(model)
+    elif weights is not None:
+        copied = copy_by_name(weights, model, {name.split("/")[0] for name in weights})
     train_data = windows.train.batches(settings.batch_size, spec.seed)
     steps = -(-windows.train.size // settings.batch_size)
     history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)

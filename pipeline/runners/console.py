@@ -22,6 +22,7 @@ TITLES = {
     "schema": "ImportSchemaGen: the curated schema",
     "validation": "ExampleValidator: examples against the schema",
     "transform": "Transform: ids, buckets, padding",
+    "warm_start": "Resolver: the models to start warm from",
     "base": "Trainer: base",
     "baseline": "Trainer: baseline, the base on both windows",
     "generator": "Trainer: generator of the Next Interest Flow",

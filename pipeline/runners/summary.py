@@ -1,5 +1,6 @@
 """The end of a run: figures of the test split, the gate's verdict, where the model went and what to type next."""
 
+import datetime
 import json
 import pathlib
 
@@ -18,6 +19,7 @@ from pipeline.runners.prepare import simulation_folder
 
 EXTRA = pathlib.Path("Format-Serving/assets.extra")
 EXTRA_HISTORY = EXTRA / "history.json"
+TRAINERS = ("base", "baseline", "generator", "ctr")
 
 
 def stage_detail(result: StageResult) -> str:
@@ -34,9 +36,25 @@ def stage_detail(result: StageResult) -> str:
         found = json.loads(drift.read_text()) if drift.exists() else {}
         told = "; ".join(f"{split}: {', '.join(features)}" for split, features in found.items())
         return f"drifted since the first split: {told}" if told else ""
+    if result.stage == "warm_start":
+        return "" if "model" in result.outputs else "none yet: all models start afresh"
     history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
     if history is None or not history.exists():
         return ""
+    return _figures_of(history) + _start_of(history.parent)
+
+
+def _start_of(extra: pathlib.Path) -> str:
+    """Which run's model a warm one started from, by where its eval window ended; empty for others."""
+    initialization = extra / "initialization.json"
+    found = json.loads(initialization.read_text()) if initialization.exists() else {}
+    if "warm_start" not in found:
+        return ""
+    end = datetime.datetime.fromtimestamp(found["warm_start"]["eval_end"], datetime.timezone.utc)
+    return f", warm from the run to {end:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+
+
+def _figures_of(history: pathlib.Path) -> str:
     figures = json.loads(history.read_text())
     if "val_auc" in figures:
         return f"eval AUC {max(figures['val_auc']):.4f}"
@@ -90,6 +108,7 @@ class Summary:
             "data": _counts(self.results["example_gen"]),
             "generator": self._extra("generator", "generator.json"),
             "initialization": {stage: self._copied(stage) for stage in ("generator", "ctr")},
+            "warm_start": {stage: self._warm_start(stage) for stage in TRAINERS},
             "auc_change_to_last_blessed": self.amen.get(f"{AUC}_diff"),
             "blessed": self.verdict.blessed,
             "reasons": list(self.verdict.reasons),
@@ -106,9 +125,13 @@ class Summary:
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def _copied(self, stage: str) -> dict[str, int] | None:
-        """How many weights came from the base and how many did not; None where none were asked for."""
+        """How many weights came from another model and how many did not; None where none were asked for."""
         report = self._extra(stage, "initialization.json")
-        return None if report is None else {what: len(names) for what, names in report.items()}
+        return None if report is None else {what: len(names) for what, names in report.items() if what != "warm_start"}
+
+    def _warm_start(self, stage: str) -> dict | None:
+        """The earlier model that a stage started from, and what became of its words; None where it did not."""
+        return (self._extra(stage, "initialization.json") or {}).get("warm_start")
 
     def write(self) -> None:
         """Writes `report.json` into the run's folder."""

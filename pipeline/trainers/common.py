@@ -1,14 +1,16 @@
 """What every `run_fn` does around its model: read Transform's output, train, write the model and what explains it."""
 
 import contextlib
+import functools
 import json
 import pathlib
 import shutil
+from typing import TypeVar
 
 import tensorflow_transform as tft
 import yaml
 
-from amen_tf.config import ComputeSettings, ModelSettings, TransformSettings
+from amen_tf.config import ComputeSettings, ModelSettings, TrainerSettings, TransformSettings
 from amen_tf.distribution import choose_strategy, is_chief, output_folder
 from amen_tf.features import FeatureContract
 from amen_tf.fitting.result import Fitted
@@ -18,16 +20,14 @@ from amen_tf.precision import precision
 from amen_tf.signatures import ServingModel, TransformGraph
 from amen_tf.strict_json import to_json
 from amen_tf.training import Session, make_deterministic
+from amen_tf.warm_start import Ids, WarmStart, word_counts
 from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
-from pipeline.vocabularies import model_spec
+from pipeline.trainers.earlier_model import EarlierModel
+from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, WEIGHTS
+from pipeline.vocabularies import model_spec, vocabulary_words
 
-# TensorFlow Serving and Pusher leave `assets.extra/` alone and carry it along.
-EXTRA = "assets.extra"
-SPEC, WEIGHTS, SETTINGS, HISTORY = "model_spec.json", "weights.npz", "settings.yaml", "history.json"
-COPIED, GENERATOR_FIGURES = "initialization.json", "generator.json"
-# A Trainer takes one `base_model`: the generator carries the base's weights along for the CTR model.
-BASE_WEIGHTS = "base_weights.npz"
+Kind = TypeVar("Kind", bound=TrainerSettings)
 
 
 class Stage(contextlib.AbstractContextManager):
@@ -37,6 +37,7 @@ class Stage(contextlib.AbstractContextManager):
       config: the Trainer's `custom_config`: `contract`, `settings` and what the stage adds.
       transform: Transform's output.
       spec: what models are built from.
+      earlier: the model of an earlier run to start warm from; None where there is none.
       splits: one window for each of the Trainer's train splits, in the order of time.
       windows: all of them as one, and the eval split.
       session: where and how to train.
@@ -56,6 +57,7 @@ class Stage(contextlib.AbstractContextManager):
         contract = FeatureContract.from_dict(self.config["contract"])
         transform, shape = TransformSettings(**settings["transform"]), ModelSettings(**settings["model"])
         self.spec = model_spec(self.transform, contract, transform, shape, settings["seed"])
+        self.earlier = EarlierModel(fn_args.warm_start) if fn_args.warm_start else None
         self.width = settings["data"]["max_candidates"]
         self.output = output_folder(fn_args.serving_model_dir, strategy)
         feature_spec = self.transform.transformed_feature_spec()
@@ -83,6 +85,23 @@ class Stage(contextlib.AbstractContextManager):
         """Weights by name of the model wired in as `base_model`."""
         return load_weights(pathlib.Path(self.fn_args.base_model) / EXTRA / WEIGHTS)
 
+    @functools.cached_property
+    def ids(self) -> Ids:
+        """What the ids of this run stand for."""
+        return Ids(self.spec, vocabulary_words(self.transform, self.spec))
+
+    def trainer_settings(self, kind: type[Kind], section: str) -> Kind:
+        """The Trainer's own settings; of a warm start with its share of the learning rate."""
+        settings = kind(**self.config["settings"][section])
+        if self.earlier is None:
+            return settings
+        share = self.config["settings"]["warm_start"]["learning_rate"]
+        return settings.model_copy(update={"learning_rate": share * settings.learning_rate})
+
+    def warm_start(self, file: str) -> WarmStart | None:
+        """The weights in a file of the earlier model's `assets.extra/`, to go on from; None without such a model."""
+        return self.earlier and WarmStart(self.earlier.weights(file), self.earlier.ids, self.ids)
+
     def export(self, model: RankingModel) -> None:
         """Writes a servable model with the Transform graph inside."""
         transform = TransformGraph(self.transform.transform_savedmodel_dir)
@@ -97,5 +116,11 @@ class Stage(contextlib.AbstractContextManager):
         (extra / SETTINGS).write_text(yaml.safe_dump(self.config["settings"], sort_keys=False), encoding="utf-8")
         (extra / HISTORY).write_text(to_json(fitted.history), encoding="utf-8")
         if fitted.copied is not None:
-            copied = json.dumps(fitted.copied._asdict(), indent=1)
-            (extra / COPIED).write_text(copied, encoding="utf-8")
+            copied = fitted.copied._asdict()
+            if self.earlier is not None:
+                copied["warm_start"] = {
+                    "model": str(self.earlier.folder),
+                    "eval_end": self.earlier.settings["split"]["eval_end"],
+                    "words": word_counts(self.earlier.ids, self.ids),
+                }
+            (extra / COPIED).write_text(json.dumps(copied, indent=1), encoding="utf-8")

@@ -1,6 +1,7 @@
 """Trainer of F_θ: the CTR model on the frozen generator, learned from the stage-2 window or from both."""
 
 import pathlib
+import shutil
 import tempfile
 
 from amen_tf.config import CtrSettings
@@ -17,7 +18,8 @@ from amen_tf.plots import (
     item_names,
     write_images,
 )
-from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, Stage
+from pipeline.trainers.common import Stage
+from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, GENERATOR_WEIGHTS, WEIGHTS
 from pipeline.vocabularies import item_words
 
 # Requests of the eval split that the figures are drawn from.
@@ -29,19 +31,24 @@ def run_fn(fn_args) -> None:
 
     `base_model` is the generator. The base's weights, which initialise the parts that both have, come along with it.
     Flows go to `flows` of the Trainer's `custom_config`, where later runs find them, or to a folder for this run alone.
+    The weights of all three models come to lie beside the model, for a later run that starts warm from it.
     """
     generator = pathlib.Path(fn_args.base_model)
     weights = load_weights(generator / EXTRA / BASE_WEIGHTS)
     with Stage(fn_args) as stage, tempfile.TemporaryDirectory(prefix="amen-flows-") as passing:
-        settings = CtrSettings(**stage.config["settings"]["ctr"])
+        settings = stage.trainer_settings(CtrSettings, "ctr")
         flows = FlowStore(stage.config.get("flows") or passing)
         *earlier, stage2 = stage.splits
         windows = stage.windows._replace(train=stage2)
         session = stage.session
-        fitted = fit_ctr(stage.spec, settings, windows, session, weights, generator, flows, *earlier)
+        earlier = earlier[0] if earlier else None
+        warm = stage.warm_start(WEIGHTS)
+        fitted = fit_ctr(stage.spec, settings, windows, session, weights, generator, flows, earlier, warm)
         write_images(_figures(stage, fitted.model), stage.session.log_dir)
         stage.export(fitted.model)
         stage.explain(fitted)
+        for theirs, here in ((BASE_WEIGHTS, BASE_WEIGHTS), (WEIGHTS, GENERATOR_WEIGHTS)):
+            shutil.copyfile(generator / EXTRA / theirs, stage.output / EXTRA / here)
 
 
 def _figures(stage: Stage, model: CtrModel) -> dict:

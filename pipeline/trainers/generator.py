@@ -1,4 +1,4 @@
-"""Trainer of G_φ: the generator of the Next Interest Flow, initialised by name from Θ_base."""
+"""Trainer of G_φ: the generator of the Next Interest Flow, initialised from Θ_base or from an earlier generator."""
 
 import pathlib
 import shutil
@@ -7,16 +7,18 @@ from amen_tf.config import GeneratorSettings
 from amen_tf.fitting.generator import fit_generator
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.strict_json import to_json
-from pipeline.trainers.common import BASE_WEIGHTS, EXTRA, GENERATOR_FIGURES, WEIGHTS, Stage
+from pipeline.trainers.common import Stage
+from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, GENERATOR_FIGURES, GENERATOR_WEIGHTS, WEIGHTS
 from pipeline.vocabularies import item_counts
 
 
 def run_fn(fn_args) -> None:
     """Trains the generator on the stage-1 window and exports it as a SavedModel on ids, to be frozen in stage 2."""
     with Stage(fn_args) as stage:
-        settings = GeneratorSettings(**stage.config["settings"]["generator"])
+        settings = stage.trainer_settings(GeneratorSettings, "generator")
         counts = item_counts(stage.transform, stage.spec)
-        fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, stage.base_weights(), counts)
+        weights, warm = stage.base_weights(), stage.warm_start(GENERATOR_WEIGHTS)
+        fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, weights, counts, warm)
         export_generator(fitted.model, stage.output)
         stage.explain(fitted)
         figures = to_json(fitted.figures)

@@ -353,6 +353,15 @@ def test_spans_and_starts_that_cannot_be(data, split, fault):
         Settings.parse({"data": data, "split": split}, "test")
 
 
+def test_a_warm_start_is_off_and_has_a_share_of_the_learning_rate():
+    assert not Settings.from_preset("smoke").warm_start.enabled
+    given = Settings.from_preset("smoke", ("warm_start.enabled=true", "warm_start.learning_rate=1")).warm_start
+    assert given.enabled and given.learning_rate == 1.0
+    for share in (0, 1.5):
+        with pytest.raises(SettingsError, match=r"warm_start\.learning_rate"):
+            Settings.from_preset("smoke", (f"warm_start.learning_rate={share}",))
+
+
 def test_spans_are_dates_or_numbers(tmp_path):
     (tmp_path / "s.yaml").write_text("data: {log: '{SPAN}', last_span: 2026-03-01}\nsplit: {spans: {newest: 12}}")
     settings = Settings.load(tmp_path / "s.yaml")

@@ -21,8 +21,10 @@ SETTINGS = (
     # Whatever the few steps come to is good enough to be pushed.
     "gate.min_auc=0.0",
     "gate.max_auc_drop=1.0",
+    # Of the first run's window there is no earlier one: it starts afresh.
+    "warm_start.enabled=true",
 )
-# All but the Resolver, which looks at the metadata anew each time and computes nothing.
+# All but the Resolvers, which look at the metadata anew each time and compute nothing.
 STAGES = (
     "example_gen",
     "schema",
@@ -37,7 +39,7 @@ STAGES = (
     "evaluator",
     "pusher",
 )
-RESOLVER = "last_blessed"
+RESOLVERS = ("warm_start", "last_blessed")
 AMEN = "from pipeline.cli import main; main()"
 
 

@@ -21,7 +21,7 @@ from pipeline.runners.console import TITLES
 from serving.client import RankClient, load_request
 from serving.local_server import running_server
 from tests.end_to_end.raw import read_split, to_columns, values
-from tests.end_to_end.runs import RESOLVER, STAGES
+from tests.end_to_end.runs import RESOLVERS, STAGES
 
 # Sums of float32 in another order; the requirement is 1e-5.
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -54,6 +54,7 @@ def test_no_noise_on_the_console_and_all_of_it_in_the_log_file(finished):
 def test_the_end_says_what_came_of_it(finished):
     figures = finished.report
     for words in (
+        "none yet: all models start afresh",
         f"Test split: {int(figures['test_impressions']):,} impressions",
         f"{figures['auc']['base']:.4f}",
         f"{figures['auc']['amen']:.4f}",
@@ -70,7 +71,8 @@ def test_the_end_says_what_came_of_it(finished):
 def test_the_report(finished):
     figures = finished.report
     assert figures["name"] == "amen-smoke" and figures["cached"] == []
-    assert set(figures["seconds"]) == {*STAGES, RESOLVER}
+    assert set(figures["seconds"]) == {*STAGES, *RESOLVERS}
+    assert set(figures["warm_start"].values()) == {None}
     assert all(0 <= figures["auc"][name] <= 1 for name in ("base", "amen"))
     # Nothing can beat the true probabilities but by luck, and the few steps here are none.
     assert figures["auc"]["oracle"] > 0.7

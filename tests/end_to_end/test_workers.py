@@ -33,6 +33,7 @@ def fn_args(finished, stage, folder):
         "train_files": [str(examples / f"Split-{split}" / "*")],
         "eval_files": [str(examples / "Split-eval" / "*")],
         "base_model": base and str(model(finished, base)),
+        "warm_start": None,
         "serving_model_dir": str(folder / "model"),
         "model_run_dir": str(folder / "run"),
     }

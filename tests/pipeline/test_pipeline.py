@@ -3,24 +3,29 @@
 import pytest
 from google.protobuf import json_format
 from tfx.proto import trainer_pb2
+from tfx.types import Channel, standard_artifacts
 
 from amen_tf.config import Settings, SettingsError
-from pipeline.pipeline import create_pipeline
+from pipeline.pipeline import Earlier, create_pipeline
 
 BORDERS = ("split.stage1_end=1700000000", "split.train_end=1700100000", "split.eval_end=1700200000")
 
 
-def trainers(tmp_path, *overrides):
-    """Trainer -> its splits and the Trainer whose model it goes on from."""
-    made = create_pipeline(
+def pipeline(tmp_path, *overrides, **options):
+    return create_pipeline(
         Settings.from_preset("smoke", (*BORDERS, *overrides)),
         pipeline_root=str(tmp_path),
         log="log.csv",
         schema_file="schema.pbtxt",
         push_folder=str(tmp_path / "push"),
+        **options,
     )
+
+
+def trainers(tmp_path, *overrides):
+    """Trainer -> its splits and the Trainer whose model it goes on from."""
     found = {}
-    for node in made.components:
+    for node in pipeline(tmp_path, *overrides).components:
         if "train_args" in node.exec_properties:
             earlier = node.inputs.get("base_model")
             found[node.id] = train_splits(node), earlier and earlier.producer_component_id
@@ -55,3 +60,37 @@ def test_with_one_window_the_baseline_learns_from_it_twice_where_amen_does(tmp_p
 def test_an_unknown_architecture_is_refused(tmp_path):
     with pytest.raises(SettingsError, match=r"base\.architecture: expected one of .*base.*got 'deepfm'"):
         trainers(tmp_path, "base.architecture=deepfm")
+
+
+def starts(made):
+    """Trainer -> the channel with what it starts warm from."""
+    return {n.id: n.inputs.get("warm_start") for n in made.components if "train_args" in n.exec_properties}
+
+
+def test_no_trainer_starts_warm_unless_asked_to(tmp_path):
+    made = pipeline(tmp_path)
+    assert set(starts(made).values()) == {None}
+    assert "warm_start" not in {node.id for node in made.components}
+
+
+def test_a_resolver_finds_what_trainers_start_warm_from(tmp_path):
+    made = pipeline(tmp_path, "warm_start.enabled=true")
+    [resolver] = [node for node in made.components if node.id == "warm_start"]
+    model, baseline = resolver.outputs["model"], resolver.outputs["baseline"]
+    assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
+    # And go on from one another as ever, where nothing is found.
+    assert trainers(tmp_path, "warm_start.enabled=true") == trainers(tmp_path)
+
+
+def test_without_resolvers_the_start_is_given(tmp_path):
+    model, baseline = (Channel(type=standard_artifacts.Model) for _ in range(2))
+    made = pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False, earlier=Earlier(model, baseline))
+    assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
+    made = pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False, earlier=Earlier(model))
+    assert starts(made) == {"base": model, "baseline": None, "generator": model, "ctr": model}
+    made = pipeline(tmp_path, resolve_baseline=False, earlier=Earlier(model, baseline))
+    assert set(starts(made).values()) == {None}
+    with pytest.raises(
+        SettingsError, match=r"warm_start\.enabled: expected `earlier`, a channel .* set warm_start\.enabled to false"
+    ):
+        pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False)

@@ -1,10 +1,11 @@
-"""Which model the gate compares a candidate with, on artifacts as the metadata store would give them."""
+"""Which models a run compares itself with and starts from, on artifacts as the metadata store would give them."""
 
 import pytest
 from tfx.components.evaluator import constants
 from tfx.types import standard_artifacts
 
-from pipeline.resolver import LastBlessedBefore
+from pipeline.resolver import LastBlessedBefore, LastBlessedOfEarlierWindow
+from pipeline.trainers.component import borders, label
 
 
 def model(number):
@@ -76,3 +77,84 @@ def test_a_model_judged_twice_counts_as_blessed_only_by_the_blessing_it_got():
 
 def test_no_candidate():
     assert resolve(None, [3], [judged(3, True)]) is None
+
+
+# What a run starts warm from. Windows are named after the day of their test split; each day is 10 "seconds" long.
+
+
+def split(day, **other):
+    """Stage 1 ends five days before the test day, training one day before."""
+    return {"stage1_end": 10 * day - 50, "train_end": 10 * day - 10, "eval_end": 10 * day} | other
+
+
+def trained(number, stage="ctr", **given):
+    """A model with the labels that its Trainer gives it."""
+    artifact = model(number)
+    label(artifact, stage, split(**given))
+    return artifact
+
+
+def start_of(run, models, blessings):
+    """Ids of the model and of the baseline that the run starts from, None for nothing."""
+    given = {"model": models, "model_blessing": blessings, "baseline": models}
+    found = LastBlessedOfEarlierWindow(borders(run), "baseline").resolve_artifacts(None, given)
+    assert found.keys() == given.keys() and all(len(artifacts) <= 1 for artifacts in found.values())
+    assert [b.id - 1_000 for b in found["model_blessing"]] == [m.id for m in found["model"]]
+    return tuple(found[key][0].id if found[key] else None for key in ("model", "baseline"))
+
+
+# Three days, and what their runs left: the baseline, and the model that went to the gate.
+THREE = [trained(n, stage, day=day) for n, stage, day in ((1, "baseline", 20), (2, "ctr", 20), (3, "ctr", 21))]
+THREE += [trained(4, "baseline", day=21), trained(5, "base", day=21), trained(6, "ctr", day=22)]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_a_run_starts_from_the_newest_window_before_its_own(turn):
+    blessed = [judged(2, True), judged(3, True), judged(6, True)][::turn]
+    models = THREE[::turn]
+    assert start_of(split(23), models, blessed) == (6, None)
+    # Its own result, or that of a later day, is none of them: repeated, it finds what it found the first time.
+    assert start_of(split(22), models, blessed) == (3, 4)
+    assert start_of(split(21), models, blessed) == (2, 1)
+    assert start_of(split(20), models, blessed) == (None, None)
+
+
+def test_what_was_not_blessed_is_no_start():
+    assert start_of(split(23), THREE, [judged(2, True), judged(3, True), judged(6, False)]) == (3, 4)
+    assert start_of(split(23), THREE, []) == (None, None)
+    assert start_of(split(23), [], []) == (None, None)
+
+
+def test_of_one_window_the_newest_counts_whenever_it_was_trained():
+    models = [*THREE, trained(8, "ctr", day=21), trained(9, "baseline", day=21), trained(11, "ctr", day=20)]
+    blessed = [judged(3, True), judged(8, True), judged(11, True)]
+    assert start_of(split(23), models, blessed) == (8, 9)
+
+
+@pytest.mark.parametrize(
+    "knows_too_much",
+    [
+        # Its generator has seen clicks of this run's stage 2.
+        {"stage1_end": 181},
+        {"stage1_end": None},
+        # It has learned from what stops this run's training.
+        {"train_end": 221},
+        {"eval_end": 230},
+    ],
+)
+def test_a_model_that_knows_what_this_run_is_judged_by_is_no_start(knows_too_much):
+    run = split(23)
+    assert run == {"stage1_end": 180, "train_end": 220, "eval_end": 230}
+    latest = {"stage1_end": 180, "train_end": 220, "eval_end": 229}
+    assert start_of(run, [trained(1, day=22, **latest)], [judged(1, True)]) == (1, None)
+    assert start_of(run, [trained(1, day=22, **latest | knows_too_much)], [judged(1, True)]) == (None, None)
+
+
+def test_one_window_ends_where_training_ends():
+    run, same = split(23, stage1_end=None), split(22, stage1_end=None)
+    assert start_of(run, [trained(1, day=22, **same)], [judged(1, True)]) == (1, None)
+    assert start_of(run, [trained(1, day=22)], [judged(1, True)]) == (1, None)
+
+
+def test_a_model_without_labels_is_no_start():
+    assert start_of(split(23), [model(1)], [judged(1, True)]) == (None, None)

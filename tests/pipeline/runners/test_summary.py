@@ -69,6 +69,7 @@ def test_the_report_of_a_blessed_run(summary):
         "data": COUNTS,
         "generator": None,
         "initialization": {"generator": None, "ctr": None},
+        "warm_start": {"base": None, "baseline": None, "generator": None, "ctr": None},
         "auc_change_to_last_blessed": 0.0125,
         "blessed": True,
         "reasons": [],
@@ -148,6 +149,37 @@ def test_details_of_stages(tmp_path):
     said = trainer({"val_info_nce": [4.0, 3.0], "val_accuracy": [0.1, 0.25]})
     assert said == "eval InfoNCE 3.000, HR@10 0.125, NDCG@10 0.062 of the whole catalogue"
     assert stage_detail(StageResult("pusher", False, 1.0, {"pushed_model": "x"})) == ""
+
+
+def test_trainers_say_what_they_started_from(tmp_path, summary):
+    extra = tmp_path / "Format-Serving/assets.extra"
+    extra.mkdir(parents=True)
+    (extra / "history.json").write_text(json.dumps({"val_auc": [0.5, 0.7]}))
+    start = {
+        "model": "runs/ctr/model/9",
+        "eval_end": 1704931200,
+        "words": {"item_id": {"kept": 3, "new": 2, "gone": 1}},
+    }
+    result = StageResult("ctr", False, 1.0, {"model": str(tmp_path), "model_run": "x"})
+
+    def said(**start):
+        (extra / "initialization.json").write_text(json.dumps({"copied": ["a", "b"], "absent": [], **start}))
+        return stage_detail(result)
+
+    assert said() == "eval AUC 0.7000"
+    assert said(warm_start=start) == "eval AUC 0.7000, warm from the run to 2024-01-11"
+    # Borders need not lie at midnight.
+    assert said(warm_start={**start, "eval_end": 1704931200 + 3660}).endswith("warm from the run to 2024-01-11 01:01")
+    made = summary(BLESSED)
+    made.results["ctr"] = result
+    assert made.to_dict()["initialization"]["ctr"] == {"copied": 2, "absent": 0}
+    assert made.to_dict()["warm_start"]["ctr"]["words"] == start["words"]
+    assert made.to_dict()["warm_start"]["base"] is None
+
+
+def test_the_resolver_says_when_there_is_nothing_to_start_from():
+    assert stage_detail(StageResult("warm_start", False, 0.0, {})) == "none yet: all models start afresh"
+    assert stage_detail(StageResult("warm_start", False, 0.0, {"model": "x"})) == ""
 
 
 CONTRACT = FeatureContract(

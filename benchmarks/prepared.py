@@ -73,7 +73,7 @@ def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str]
     stage1, stage2 = parts[settings.split.stage1_splits[0]], parts[settings.split.stage2_splits[0]]
     train = stage1 if stage1 is stage2 else RequestTable.concatenated([stage1, stage2])
     test = _raw_split(f"{examples}/Split-test/*", TransformGraph(transform.transform_savedmodel_dir), contract)
-    counts, words = item_counts(transform, spec), item_words(transform, spec)
+    counts, words = item_counts(transform, spec, settings.split), item_words(transform, spec)
     return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test, counts, words)
 
 

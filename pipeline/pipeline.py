@@ -23,6 +23,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.pusher import Pusher
 from pipeline.resolver import LastBlessedBefore, LastBlessedOfEarlierWindow
 from pipeline.trainers.component import Trainer, borders
+from pipeline.transform import CACHE, SpanTransform
 
 # Ids of the stages; also the names that people see.
 EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
@@ -98,7 +99,9 @@ def create_pipeline(
     validation = ExampleValidator(
         statistics.outputs["statistics"], schema.outputs["schema"], fingerprint("pipeline.example_validator")
     ).with_id(VALIDATION)
-    transform = Transform(
+    in_spans = splits.spans is not None
+    kept_analyses = {CACHE: f"{span_folder}/analyses"} if in_spans and span_folder else {}
+    transform = (SpanTransform if kept_analyses else Transform)(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="pipeline.preprocessing.preprocessing_fn",
@@ -109,12 +112,15 @@ def create_pipeline(
         custom_config={
             "contract": contract,
             **settings.transform.model_dump(mode="json"),
-            "stage1_end": splits.stage1_end,
-            "code": fingerprint("pipeline.preprocessing"),
+            # A time would make other analyses of it every day.
+            "stage1_end": None if in_spans else splits.stage1_end,
+            "count_by_day": in_spans,
+            "code": fingerprint("pipeline.preprocessing", *(["pipeline.transform"] if kept_analyses else [])),
+            **kept_analyses,
         },
         # StatisticsGen has looked at the raw examples already; statistics of ids would only cost time.
         disable_statistics=True,
-        # The cache of partial analyses pays off over many spans; for one it only costs time.
+        # It would be an input that is another one in every run: see `SpanTransform`.
         disable_analyzer_cache=True,
     ).with_id(TRANSFORM)
 

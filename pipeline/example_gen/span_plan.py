@@ -2,6 +2,10 @@
 
 In: the spans that there are, the rules, what is in the store. Out: a `SpanPlan`.
 
+Only the generator reads future items, and of those splits alone that it is trained or measured on: elsewhere they end
+with their span. A span then changes twice on its way through a window, once into stage 1, and not whenever a border
+passes it.
+
 Of every span the examples are made once for each span that their future items may reach to: a border lies behind a span
 on one day and ahead of it on another. All are made as long as the rows that they need are being read anyway, within
 `future` days; after that no file of the span is opened again.
@@ -71,10 +75,8 @@ def span_plan(
 
     splits = spans_of_splits(log, there, counts)
     newest = splits["test"][-1]
-    parts = {
-        split: [piece("examples", span, min(span + counts.future, spans[-1])) for span in spans]
-        for split, spans in splits.items()
-    }
+    reach = future_reach(splits, counts.future)
+    parts = {split: [piece("examples", span, reach[span]) for span in spans] for split, spans in splits.items()}
     window = range(next(iter(splits.values()))[0], newest + 1)
     wanted = [piece("examples", s, u) for s in window for u in range(s, min(s + counts.future, newest) + 1)]
     carry = piece("history", newest - counts.future, newest - counts.future)
@@ -91,3 +93,16 @@ def span_plan(
     end = max([p.until for p in missing] + ([] if has_carry else [carry.span]))
     read = [span for span in sorted(there) if begin <= span <= end]
     return SpanPlan(parts, kept, missing, start, None if has_carry else carry, read)
+
+
+def future_reach(splits: Mapping[str, range], future: int) -> dict[int, int]:
+    """Span -> the last span that its requests' future items may lie in, never one of a later split.
+
+    Args:
+      splits: split -> its spans.
+      future: so many spans after its own at most.
+    """
+    # What vocabularies alone are learned from lies before stage 1, whose clicks they may know.
+    last = {"vocabulary": splits.get("stage1", splits.get("train"))[-1]}
+    last |= {split: spans[-1] for split, spans in splits.items() if split in ("stage1", "train", "eval")}
+    return {span: min(span + future, last.get(split, span)) for split, spans in splits.items() for span in spans}

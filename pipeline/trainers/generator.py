@@ -3,7 +3,7 @@
 import pathlib
 import shutil
 
-from amen_tf.config import GeneratorSettings
+from amen_tf.config import GeneratorSettings, SplitSettings
 from amen_tf.fitting.generator import fit_generator
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.strict_json import to_json
@@ -16,7 +16,8 @@ def run_fn(fn_args) -> None:
     """Trains the generator on the stage-1 window and exports it as a SavedModel on ids, to be frozen in stage 2."""
     with Stage(fn_args) as stage:
         settings = stage.trainer_settings(GeneratorSettings, "generator")
-        counts = item_counts(stage.transform, stage.spec)
+        split = SplitSettings(**stage.config["settings"]["split"])
+        counts = item_counts(stage.transform, stage.spec, split)
         weights, warm = stage.base_weights(), stage.warm_start(GENERATOR_WEIGHTS)
         fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, weights, counts, warm)
         export_generator(fitted.model, stage.output)

@@ -14,6 +14,7 @@ from pipeline.example_gen import executor, steps
 from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.sorted_log import SPAN
+from pipeline.example_gen.span_plan import future_reach
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, shown
 from tests.pipeline.example_gen.test_executor import content, read_examples, write_csv
@@ -101,11 +102,13 @@ def expected(rules, spans, events=of_day):
     log = [{**e, SPAN: span} for span in range(FIRST, FIRST + 20) for e in events(span)]
     one, made = rules.of_one_span, {}
     for split, of in spans.items():
+        # Stage 2 and test have no use for what comes after a span.
+        future = rules.spans.future if split in ("stage1", "eval") else 0
         made[split] = [
             example
             for span in of
             for example in oracle.make_span_examples(
-                log, one, True, span, min(span + rules.spans.future, of[-1]), rules.spans.history
+                log, one, True, span, min(span + future, of[-1]), rules.spans.history
             )
         ]
     return made
@@ -321,3 +324,17 @@ def test_a_split_without_requests_is_named_with_its_spans(log):
     log.write(FIRST + 6, [event((FIRST + 6) * DAY, "cart")])
     with pytest.raises(EventLogError, match="got none in eval .*before and with 2024-10-11 are: .*eval 1"):
         log.run(FIRST + 7)
+
+
+def test_future_items_reach_as_far_as_the_generators_split():
+    splits = {"vocabulary": range(2), "stage1": range(2, 4), "stage2": range(4, 6), "eval": range(6, 8)}
+    splits["test"] = range(8, 9)
+    assert future_reach(splits, 1) == {0: 1, 1: 2, 2: 3, 3: 3, 4: 4, 5: 5, 6: 7, 7: 7, 8: 8}
+    assert future_reach(splits, 3) == {0: 3, 1: 3, 2: 3, 3: 3, 4: 4, 5: 5, 6: 7, 7: 7, 8: 8}
+    assert future_reach({"train": range(3), "eval": range(3, 4), "test": range(4, 5)}, 1) == {
+        0: 1,
+        1: 2,
+        2: 2,
+        3: 3,
+        4: 4,
+    }

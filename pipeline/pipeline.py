@@ -45,7 +45,8 @@ class Earlier(NamedTuple):
 
     Attributes:
       model: a CTR model, which carries the weights of its base and generator along.
-      baseline: the baseline of the same run; None lets this run's start as on a cold start.
+      baseline: the baseline of the same run. None: this run's comes by way of Θ_base, which is warm, or, with
+        `ctr.window: train`, starts from the earlier base.
     """
 
     model: BaseChannel
@@ -156,9 +157,9 @@ def create_pipeline(
         nodes.append(resolver)
         earlier = Earlier(resolver.outputs["model"], resolver.outputs["baseline"])
 
-    warm = ["warm_start"] if earlier is not None else []
+    start, warm = (None, []) if earlier is None else (earlier.model, ["warm_start"])
 
-    def trainer(stage: str, module: str, sections: Sequence[str], train_splits: Sequence[str], base_model=None):
+    def trainer(stage, module, sections: Sequence[str], train_splits: Sequence[str], base_model=None, start=start):
         custom_config = {
             "contract": contract,
             "stage": stage,
@@ -173,7 +174,7 @@ def create_pipeline(
             examples=transform.outputs["transformed_examples"],
             transform_graph=transform.outputs["transform_graph"],
             base_model=None if base_model is None else base_model.outputs["model"],
-            warm_start=earlier and (earlier.baseline if stage == BASELINE else earlier.model),
+            warm_start=start,
             train_args=trainer_pb2.TrainArgs(splits=train_splits),
             eval_args=trainer_pb2.EvalArgs(splits=[EVAL_SPLIT]),
             custom_config=custom_config,
@@ -190,7 +191,9 @@ def create_pipeline(
     # where AMEN starts warm, from the earlier baseline.
     baseline, goes_on = base, settings.ctr.window == "stage2"
     if goes_on or ctr_splits != splits.stage1_splits:
-        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, base if goes_on else None)
+        if earlier is not None and (earlier.baseline is not None or goes_on):
+            start = earlier.baseline
+        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, base if goes_on else None, start)
         baseline.add_upstream_node(validation)
         nodes.append(baseline)
     nodes += [generator, ctr]

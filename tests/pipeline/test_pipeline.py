@@ -88,6 +88,9 @@ def test_without_resolvers_the_start_is_given(tmp_path):
     assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
     made = pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False, earlier=Earlier(model))
     assert starts(made) == {"base": model, "baseline": None, "generator": model, "ctr": model}
+    # A baseline that does not come by way of Θ_base starts from the earlier one, which the model carries along.
+    made = pipeline(tmp_path, "warm_start.enabled=true", "ctr.window=train", earlier=Earlier(model))
+    assert starts(made)["baseline"] is model
     made = pipeline(tmp_path, resolve_baseline=False, earlier=Earlier(model, baseline))
     assert set(starts(made).values()) == {None}
     with pytest.raises(

@@ -56,9 +56,9 @@ def prepare_log(settings: Settings) -> Prepared:
 
     Trainers never see the test split; it goes through the Transform graph here, as it does in the exported model.
     """
-    settings, outputs = run_data_stages(settings, TRANSFORM)
+    settings, results = run_data_stages(settings, TRANSFORM)
     contract = FeatureContract.from_settings(settings)
-    return _read(settings, contract, outputs[TRANSFORM], outputs[EXAMPLES]["examples"])
+    return _read(settings, contract, results[TRANSFORM].outputs, results[EXAMPLES].outputs["examples"])
 
 
 def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str], examples: str) -> Prepared:

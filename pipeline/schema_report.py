@@ -24,11 +24,11 @@ def report(settings: Settings, person: Console, write: pathlib.Path | None = Non
       person: the console.
       write: file for the proposals.
     """
-    settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
+    settings, results = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
     own = own_schema(settings.data.schema_file)
     schema = schema_for(contract, own)
-    folder = pathlib.Path(outputs[STATISTICS]["statistics"])
+    folder = pathlib.Path(results[STATISTICS].outputs["statistics"])
     by_split = {split: read_statistics(str(folder / f"Split-{split}")) for split in settings.split.names}
     found = broken(by_split, schema)
     person.print(anomaly_table(found) if found else "The examples fit the schema.", markup=False)

@@ -71,11 +71,11 @@ def report(settings: Settings, requests: pathlib.Path, person: Console, folder: 
       person: the console.
       folder: for files in passing.
     """
-    settings, outputs = run_data_stages(of_last_run(settings), STATISTICS)
+    settings, results = run_data_stages(of_last_run(settings), STATISTICS)
     contract = FeatureContract.from_settings(settings)
     schema = schema_for(contract, own_schema(settings.data.schema_file))
     newest = settings.split.train_splits[-1]
-    train = read_statistics(f"{outputs[STATISTICS]['statistics']}/Split-{newest}")
+    train = read_statistics(f"{results[STATISTICS].outputs['statistics']}/Split-{newest}")
     served = statistics_of(requests, contract, folder)
     count = served.datasets[0].num_examples
     found = findings(train, served, schema)

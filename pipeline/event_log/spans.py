@@ -18,6 +18,7 @@ _DATE = ("YYYY", "MM", "DD")
 _DIGITS = {"SPAN": r"\d+", "YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}"}
 _SHOWN = 5
 _EPOCH = dt.date(1970, 1, 1)
+DAY = 86_400
 
 
 def as_glob(log: str) -> str:
@@ -157,7 +158,7 @@ def spans_of_splits(log: str, there: Collection[int], counts: SpanSettings) -> d
 
 def begin_of_date(log: str, span: int) -> int | None:
     """Midnight UTC of a span's date in unix seconds; None where spans are numbers."""
-    return None if "{SPAN}" in log else span * 86_400
+    return None if "{SPAN}" in log else span * DAY
 
 
 def _regex(log: str) -> str:

@@ -45,16 +45,16 @@ def of_last_run(settings: Settings) -> Settings:
     return settings.model_copy(update={"split": split})
 
 
-def run_data_stages(settings: Settings, last: str) -> tuple[Settings, dict[str, dict[str, str]]]:
+def run_data_stages(settings: Settings, last: str) -> tuple[Settings, dict[str, StageResult]]:
     """Runs ExampleGen to the stage `last` in the settings' run folder, or takes them from its cache.
 
     Returns:
       The settings with borders in unix seconds.
-      stage -> output key -> folder.
+      stage -> what came of it.
     """
     layout, told = Layout(settings), _Quiet()
     with layout.locked():
         found = prepare(settings, layout)
         settle()
         run_stages(create_local_pipeline(found, layout, last), told, None, STAGES)
-    return found.settings, {stage: result.outputs for stage, result in told.results.items()}
+    return found.settings, told.results

@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from amen_tf.config import Settings
 from amen_tf.features import Feature, FeatureContract
 from pipeline import schema_report
+from pipeline.runners.local import StageResult
 from pipeline.schema_proposal import difference, propose
 from schemas.loader import read_schema, schema_for
 
@@ -130,9 +131,8 @@ def reported(tmp_path, monkeypatch, capsys):
         settings = settings.model_copy(
             update={"model": settings.model.model_copy(update={"moveline_length": 5, "flow_length": 2})}
         )
-        monkeypatch.setattr(
-            schema_report, "run_data_stages", lambda given, last: (given, {last: {"statistics": str(tmp_path)}})
-        )
+        made = StageResult("statistics", True, 0.0, {"statistics": str(tmp_path)})
+        monkeypatch.setattr(schema_report, "run_data_stages", lambda given, last: (given, {last: made}))
         monkeypatch.setattr(schema_report, "read_statistics", lambda folder: stats or statistics())
         with open(tmp_path / "out.txt", "w+") as file:
             status = schema_report.report(settings, Console(file=file, width=200), write)

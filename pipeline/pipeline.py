@@ -94,7 +94,8 @@ def create_pipeline(
     contract = dataclasses.asdict(FeatureContract.from_settings(settings))
     splits = settings.split
     code = fingerprint("pipeline.example_gen.executor")
-    example_gen = MovelineExampleGen(log, MovelineRules.from_settings(settings), code, span_folder).with_id(EXAMPLES)
+    store = span_folder and f"{span_folder}/examples"
+    example_gen = MovelineExampleGen(log, MovelineRules.from_settings(settings), code, store).with_id(EXAMPLES)
     statistics = StatisticsGen(examples=example_gen.outputs["examples"]).with_id(STATISTICS)
     schema = ImportSchemaGen(schema_file=schema_file).with_id(SCHEMA)
     validation = ExampleValidator(

@@ -1,12 +1,16 @@
 """The graph of stages: which learn from which splits, and from which model each goes on."""
 
+import json
+
 import pytest
 from google.protobuf import json_format
 from tfx.proto import trainer_pb2
 from tfx.types import Channel, standard_artifacts
 
 from amen_tf.config import Settings, SettingsError
+from pipeline.example_gen.inputs import store_of
 from pipeline.pipeline import Earlier, create_pipeline
+from pipeline.transform import CACHE, SpanTransform
 
 BORDERS = ("split.stage1_end=1700000000", "split.train_end=1700100000", "split.eval_end=1700200000")
 
@@ -97,3 +101,25 @@ def test_without_resolvers_the_start_is_given(tmp_path):
         SettingsError, match=r"warm_start\.enabled: expected `earlier`, a channel .* set warm_start\.enabled to false"
     ):
         pipeline(tmp_path, "warm_start.enabled=true", resolve_baseline=False)
+
+
+def test_what_is_kept_of_spans_lies_apart(tmp_path):
+    kept = tmp_path / "spans"
+    spans = {"history": 1, "stage1": 1, "stage2": 1, "newest": "2026-11-20"}
+    log = {"log": str(tmp_path / "{YYYY}-{MM}-{DD}.csv"), "impressions_as_clicks": "never"}
+    split = {"spans": spans, "start": 1, "stage1_end": 10, "train_end": 20, "eval_end": 30}
+    settings = Settings.parse({"data": log, "split": split}, source="test")
+    made = create_pipeline(
+        settings,
+        pipeline_root=str(tmp_path),
+        log=settings.data.log,
+        schema_file=str(tmp_path / "schema.pbtxt"),
+        push_folder=str(tmp_path / "push"),
+        span_folder=str(kept),
+    )
+    nodes = {node.id: node for node in made.components}
+    store = store_of(nodes["example_gen"].exec_properties)
+    analyses = json.loads(nodes["transform"].exec_properties["custom_config"])[CACHE]
+    # What a new window has no use for is deleted from the store: nothing else may lie in it.
+    assert (store, analyses) == (str(kept / "examples"), str(kept / "analyses"))
+    assert isinstance(nodes["transform"], SpanTransform)

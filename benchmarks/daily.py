@@ -89,8 +89,10 @@ def main(events: float, output: pathlib.Path) -> int:
     for column in ("stage", *runs, "a day of the window"):
         table.add_column(column, justify="left" if column == "stage" else "right", no_wrap=True)
     for stage, whole in runs[WHOLE].items():
-        seconds = (f"{run[stage]:.1f}" for run in runs.values())
-        table.add_row(stage, *seconds, f"{runs[LATER][stage] / whole:.2f}" if whole else "")
+        # The schema is the same on both days.
+        if stage in runs[LATER]:
+            seconds = (f"{run[stage]:.1f}" for run in runs.values())
+            table.add_row(stage, *seconds, f"{runs[LATER][stage] / whole:.2f}")
     print_uncut(table, console)
     (output / "daily.json").write_text(to_json({"events": events, "spans": _SPANS, "seconds": runs}), encoding="utf-8")
     return 0

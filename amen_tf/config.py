@@ -20,6 +20,7 @@ from amen_tf.features import (
     FLOW,
     FUTURE,
     MOVELINE,
+    SPAN,
     USER_KEY,
     VELOCITY,
     Feature,
@@ -110,7 +111,7 @@ class DataSettings(Section):
         repeated = sorted({n for n in names if names.count(n) > 1})
         if repeated:
             raise ValueError(f"features declared twice: {', '.join(repeated)}")
-        reserved = {"user_id", "timestamp", "scene", "behavior", "item_id", "category_id", "label", "request_id"}
+        reserved = {"user_id", "timestamp", "scene", "behavior", "item_id", "category_id", "label", "request_id", SPAN}
         clash = sorted(reserved.intersection(names))
         if clash:
             raise ValueError(f"features named as columns that the event log already has: {', '.join(clash)}")
@@ -171,7 +172,8 @@ class SpanSettings(Section):
     """How many of the newest spans (days) of a log are for what: a window that moves on as spans come in.
 
     `history`: spans before its own that a request's moveline and diff samples may reach back to. `future`: spans after
-    its own that its future items may lie in, as far as they are of its split. `vocabulary`: spans before those of stage
+    its own that its future items may lie in, as far as they are of its split; only what the generator learns from or is
+    measured on has any. `vocabulary`: spans before those of stage
     1 that vocabularies are learned from too, though no model is. `stage2: 0`: one window for both stages. `newest`: the
     last span of the window; the newest there is if not given.
     """
@@ -184,6 +186,13 @@ class SpanSettings(Section):
     eval: int = pydantic.Field(1, ge=1)
     test: int = pydantic.Field(1, ge=1)
     newest: Span | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _future_in_the_window(self):
+        window = self.stage1 + self.stage2 + self.eval + self.test
+        if self.future >= window:
+            raise ValueError(f"future: expected fewer spans than the window has ({window}), got {self.future}")
+        return self
 
 
 Border = dt.datetime | dt.date | int | float
@@ -424,6 +433,12 @@ class PushSettings(Section):
     model_name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_.-]+$")
 
 
+class ServingSettings(Section):
+    """Numbers of candidates that a model has answered, in its warm-up requests, before the first one of a client."""
+
+    warmup_candidates: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((1, 100, 500), min_length=1)
+
+
 class RunSettings(Section):
     """Local run: where everything lies, how many stages run at a time, and how many Beam workers each of them has.
 
@@ -454,6 +469,7 @@ class Settings(Section):
     compute: ComputeSettings = ComputeSettings()
     gate: GateSettings = GateSettings()
     push: PushSettings = PushSettings()
+    serving: ServingSettings = ServingSettings()
     run: RunSettings = RunSettings()
 
     @pydantic.model_validator(mode="after")

@@ -14,6 +14,8 @@ PAD_ID = 0
 ITEM_ID, CATEGORY_ID = "item_id", "category_id"
 SCENE, BEHAVIOR, TIMESTAMP, AGE = "scene", "behavior", "timestamp", "age"
 LABEL, USER_ID, REQUEST_ID = "label", "user_id", "request_id"
+# Raw only, of a log in spans: the number of the span that a row, or a request, is of.
+SPAN = "log_span"
 # Transformed only: a hash that tells users apart inside a batch (same-user negatives are masked). Never embedded.
 USER_KEY = "user_key"
 CANDIDATE_MASK = "candidate_mask"
@@ -70,22 +72,26 @@ class RawColumn:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureContract:
-    """All columns of a run, from the declared features and the lengths L (moveline) and T (flow)."""
+    """All columns of a run, from the declared features, the lengths L (moveline) and T (flow), and where spans are."""
 
     moveline_length: int
     flow_length: int
     declared: tuple[Feature, ...] = ()
+    in_spans: bool = False
 
     @classmethod
     def from_settings(cls, settings) -> "FeatureContract":
         """The contract of a `config.Settings`."""
         declared = tuple(f.feature for f in settings.data.features)
-        return cls(settings.model.moveline_length, settings.model.flow_length, declared)
+        in_spans = settings.split.spans is not None
+        return cls(settings.model.moveline_length, settings.model.flow_length, declared, in_spans)
 
     @classmethod
     def from_dict(cls, content: dict) -> "FeatureContract":
         """Inverse of `dataclasses.asdict`, for contracts stored as JSON."""
-        return cls(content["moveline_length"], content["flow_length"], tuple(Feature(**f) for f in content["declared"]))
+        declared = tuple(Feature(**f) for f in content["declared"])
+        # Models of before logs in spans had it lack it.
+        return cls(content["moveline_length"], content["flow_length"], declared, content.get("in_spans", False))
 
     def owned_by(self, *owners: Owner) -> tuple[Feature, ...]:
         """Declared features of these owners, in the order of declaration."""
@@ -185,6 +191,7 @@ class FeatureContract:
         return (
             RawColumn(USER_ID, "string", True, USER_ID),
             RawColumn(REQUEST_ID, "string", True, REQUEST_ID),
+            *([RawColumn(SPAN, "int", True, SPAN)] if self.in_spans else []),
             *self.request_columns,
             *self.moveline_columns,
             *self.candidate_columns,

@@ -1,4 +1,4 @@
-"""The exported model: four signatures with the Transform graph inside, so that serving computes what was trained."""
+"""The exported model: five signatures with the Transform graph inside, so that serving computes what was trained."""
 
 import pathlib
 from collections.abc import Callable
@@ -22,7 +22,9 @@ from amen_tf.input import densify
 from amen_tf.models.ranking import RankingModel
 
 SERVING_DEFAULT, RANK = "serving_default", "rank"
-INTEREST_FLOW, TRANSFORM_FEATURES = "interest_flow", "transform_features"
+RANK_WITH_FLOW, INTEREST_FLOW, TRANSFORM_FEATURES = "rank_with_flow", "interest_flow", "transform_features"
+# What `interest_flow` gives and `rank_with_flow` takes.
+FLOW_COLUMNS = (FLOW, DIVERSITY, VELOCITY)
 PROBABILITY, CANDIDATE_WEIGHT = "probability", "candidate_weight"
 
 _DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
@@ -137,9 +139,14 @@ class ServingModel(tf.Module):
             return {PROBABILITY: probabilities(self.features_of_columns(columns))}
 
         @tf.function(autograph=False)
+        def rank_with_flow(columns):
+            flow = {name: columns[name] for name in FLOW_COLUMNS}
+            return {PROBABILITY: probabilities({**self.features_of_columns(columns), **flow})}
+
+        @tf.function(autograph=False)
         def interest_flow(columns):
             flow = self.model.flow(self.features_of_columns(columns))
-            return {name: flow[name] for name in (FLOW, DIVERSITY, VELOCITY)}
+            return {name: flow[name] for name in FLOW_COLUMNS}
 
         @tf.function(autograph=False)
         def transform_features(examples):
@@ -155,6 +162,11 @@ class ServingModel(tf.Module):
         if hasattr(self.model, "flow") and self.model.settings.use_flow:
             now = {c.name: _spec(c, (None,)) for c in contract.request_columns if c.name == TIMESTAMP}
             found[INTEREST_FLOW] = interest_flow.get_concrete_function({**now, **moveline})
+            length, dim = self.model.spec.shape.flow_length, self.model.spec.shape.dim
+            shapes = {FLOW: (None, length, dim), DIVERSITY: (None, length), VELOCITY: (None, length, dim)}
+            flow = {name: tf.TensorSpec(shape, tf.float32, name) for name, shape in shapes.items()}
+            every = {**request, **moveline, **candidates, **flow}
+            found[RANK_WITH_FLOW] = rank_with_flow.get_concrete_function(every)
         return found
 
     def export(self, path: str | pathlib.Path) -> None:

@@ -15,6 +15,7 @@ from amen_tf.input import densify, requests
 from amen_tf.signatures import TransformGraph, raw_feature_spec
 from amen_tf.spec import ModelSpec
 from amen_tf.windows import RequestTable
+from pipeline.event_log.spans import stage1_spans
 from pipeline.pipeline import EXAMPLES, TRANSFORM
 from pipeline.runners.data_stages import run_data_stages
 from pipeline.vocabularies import item_counts, item_words, model_spec
@@ -73,7 +74,8 @@ def _read(settings: Settings, contract: FeatureContract, outputs: dict[str, str]
     stage1, stage2 = parts[settings.split.stage1_splits[0]], parts[settings.split.stage2_splits[0]]
     train = stage1 if stage1 is stage2 else RequestTable.concatenated([stage1, stage2])
     test = _raw_split(f"{examples}/Split-test/*", TransformGraph(transform.transform_savedmodel_dir), contract)
-    counts, words = item_counts(transform, spec, settings.split), item_words(transform, spec)
+    counts = item_counts(transform, spec, stage1_spans(settings.data.log, settings.split))
+    words = item_words(transform, spec)
     return Prepared(settings, spec, stage1, stage2, train, parts["eval"], test, counts, words)
 
 

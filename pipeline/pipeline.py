@@ -116,7 +116,6 @@ def create_pipeline(
             **settings.transform.model_dump(mode="json"),
             # A time would make other analyses of it every day.
             "stage1_end": None if in_spans else splits.stage1_end,
-            "count_by_day": in_spans,
             "code": fingerprint("pipeline.preprocessing", *(["pipeline.transform"] if kept_analyses else [])),
             **kept_analyses,
         },
@@ -186,7 +185,7 @@ def create_pipeline(
     base.add_upstream_node(validation)
     generator = trainer(GENERATOR, "pipeline.trainers.generator", ["base", "generator"], splits.stage1_splits, base)
     ctr_splits = splits.train_splits if settings.ctr.window == "train" else splits.stage2_splits
-    ctr = trainer(CTR, "pipeline.trainers.ctr", ["base", "generator", "ctr"], ctr_splits, generator)
+    ctr = trainer(CTR, "pipeline.trainers.ctr", ["base", "generator", "ctr", "serving"], ctr_splits, generator)
     nodes.append(base)
     # The baseline sees what AMEN sees, in the way in which AMEN does: it goes on from Θ_base where AMEN goes on, and
     # where AMEN starts warm, from the earlier baseline.

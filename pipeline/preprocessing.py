@@ -25,13 +25,14 @@ from amen_tf.features import (
     MOVELINE_LENGTH,
     PAD_ID,
     SCENE,
+    SPAN,
     TIMESTAMP,
     USER_ID,
     USER_KEY,
     VALUE_SEPARATOR,
     FeatureContract,
 )
-from pipeline.vocabularies import DAY, ITEM_COUNTS, hashed_ids
+from pipeline.vocabularies import ITEM_COUNTS, hashed_ids
 
 Sparse = tf.SparseTensor
 # Quantiles to within half a percent of rank: far finer than any bucket.
@@ -53,8 +54,8 @@ def preprocessing_fn(inputs: Mapping[str, Sparse], custom_config: Mapping) -> di
 
     Args:
       inputs: every raw column, `[B, any]`.
-      custom_config: `contract` (as a dict), the `TransformSettings`, `stage1_end` in unix seconds (None: the window has
-        no end before that of training), and `count_by_day`: whether items are counted for each day instead.
+      custom_config: `contract` (as a dict), the `TransformSettings`, and `stage1_end` in unix seconds (None: the window
+        has no end before that of training). Of a log in spans items are counted for each span instead.
 
     Returns:
       `moveline_*` `[B, L]` with the newest event at L-1; `candidate_*` and `label` sparse `[B, <=N]`; `future_*`
@@ -209,14 +210,15 @@ def _count_items(inputs, ids: Mapping[str, Sparse], config) -> None:
     """
     future = FUTURE + ITEM_ID
     counted = (ids if ITEM_ID in config["hash_buckets"] else inputs)[future]
-    time = _scalar(inputs[TIMESTAMP], inputs[TIMESTAMP].dense_shape[0])
-    if config["count_by_day"]:
-        # So that the counts of a day stay what they are when the window moves on.
-        day = tf.strings.as_string(tf.gather(time, counted.indices[:, 0]) // DAY)
+    if SPAN in inputs:
+        # So that the counts of a span stay what they are when the window moves on.
+        span = tf.gather(_scalar(inputs[SPAN], inputs[TIMESTAMP].dense_shape[0]), counted.indices[:, 0])
         items = counted.values if counted.dtype == tf.string else tf.strings.as_string(counted.values)
-        tft.vocabulary(tf.strings.join([day, items], " "), vocab_filename=ITEM_COUNTS, store_frequency=True)
+        by_span = tf.strings.join([tf.strings.as_string(span), items], " ")
+        tft.vocabulary(by_span, vocab_filename=ITEM_COUNTS, store_frequency=True)
         return
     if config["stage1_end"] is not None:
+        time = _scalar(inputs[TIMESTAMP], inputs[TIMESTAMP].dense_shape[0])
         counted = tf.sparse.retain(counted, tf.gather(time, counted.indices[:, 0]) < config["stage1_end"])
     tft.vocabulary(counted.values, vocab_filename=ITEM_COUNTS, store_frequency=True)
 

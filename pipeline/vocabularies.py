@@ -4,20 +4,19 @@ In: Transform's output. Out: the `ModelSpec` that models are built from, the wor
 vocabulary, how often items follow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from amen_tf.config import ModelSettings, SplitSettings, TransformSettings
+from amen_tf.config import ModelSettings, TransformSettings
 from amen_tf.features import ITEM_ID, PAD_ID, FeatureContract
 from amen_tf.spec import ModelSpec
 
-# The asset with the counts: a line an item, the number and then the item; or a line an item and day, the number, the
-# day as days since 1970 (UTC) and then the item.
+# The asset with the counts: a line an item, the number and then the item; of a log in spans a line an item and span,
+# the number, the span and then the item.
 ITEM_COUNTS = "item_counts"
-DAY = 86_400
 
 
 def model_spec(
@@ -64,23 +63,21 @@ def item_words(learned: tft.TFTransformOutput, spec: ModelSpec) -> list[bytes]:
     return [] if ITEM_ID in spec.hashed else learned.vocabulary_by_name(ITEM_ID)
 
 
-def item_counts(learned: tft.TFTransformOutput, spec: ModelSpec, split: SplitSettings) -> np.ndarray:
+def item_counts(learned: tft.TFTransformOutput, spec: ModelSpec, spans: Collection[int] | None = None) -> np.ndarray:
     """How often each item is a future item of the stage-1 window: int64 `[item ids]`, 0 for "nothing".
 
-    Items that are not in the vocabulary count for their bucket. Of a log in spans the window is that of the days (UTC)
-    which it begins and ends in: a frequency, for which a few late rows do not matter.
+    Items that are not in the vocabulary count for their bucket.
 
     Args:
       learned: Transform's output.
       spec: of the models.
-      split: of the run, with borders in unix seconds.
+      spans: of the stage-1 window, where the log is in spans.
     """
     counts = np.zeros(spec.sizes[ITEM_ID], np.int64)
     lines = [line.split(b" ", 1) for line in learned.vocabulary_by_name(ITEM_COUNTS)]
-    if split.spans is not None:
-        end = split.train_end if split.stage1_end is None else split.stage1_end
-        of_day = [(number, *item.split(b" ", 1)) for number, item in lines]
-        lines = [(n, item) for n, day, item in of_day if split.start // DAY <= int(day) <= (end - 1) // DAY]
+    if spans is not None:
+        of_span = [(number, *item.split(b" ", 1)) for number, item in lines]
+        lines = [(number, item) for number, span, item in of_span if int(span) in spans]
     numbers = np.array([int(number) for number, _ in lines], np.int64)
     if ITEM_ID in spec.hashed:
         ids = np.array([int(item) for _, item in lines], np.int64)

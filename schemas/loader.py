@@ -7,12 +7,12 @@ import pathlib
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from amen_tf.features import CANDIDATE, DIFF_CLICKED, DIFF_UNCLICKED, FUTURE, MOVELINE, FeatureContract, RawColumn
+from amen_tf.features import CANDIDATE, DIFF_CLICKED, DIFF_UNCLICKED, FUTURE, MOVELINE, SPAN, FeatureContract, RawColumn
 
 CURATED = "moveline.pbtxt"
 SERVING = "SERVING"
 # What only training examples have.
-TRAINING_ONLY = (FUTURE, DIFF_CLICKED, DIFF_UNCLICKED)
+TRAINING_ONLY = (FUTURE, DIFF_CLICKED, DIFF_UNCLICKED, SPAN)
 # Of declared features, as the curated schema has it for its own: L-infinity for categories, Jensen-Shannon for numbers.
 _FAR = 0.1
 _TYPES = {"string": schema_pb2.BYTES, "int": schema_pb2.INT, "float": schema_pb2.FLOAT}

@@ -61,6 +61,13 @@ class IdEmbedding(keras.layers.Layer):
         return {**super().get_config(), **config}
 
 
+def rows_of(table: IdEmbedding, columns: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+    """Columns of ids of one shape `[...]` -> their rows `[..., d]`, with one look into the table."""
+    if len(columns) == 1:
+        return [table(columns[0])]
+    return tf.unstack(table(tf.stack(columns)), len(columns))
+
+
 class ItemEmbedding(keras.layers.Layer):
     """e: an item as the sum of the embeddings of its id, its category and its declared features.
 
@@ -117,7 +124,11 @@ class ItemEmbedding(keras.layers.Layer):
 
     def parts(self, ids: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The terms of the sum: field -> ids `[...]` -> field -> `[..., d]` float32."""
-        return {field: self.tables[self.meanings[field]](ids[field]) for field in self.sizes}
+        found = {}
+        for name, table in self.tables.items():
+            fields = [field for field in self.sizes if self.meanings[field] == name]
+            found.update(zip(fields, rows_of(table, [ids[field] for field in fields]), strict=True))
+        return {field: found[field] for field in self.sizes}
 
     def get_config(self):
         config = {"sizes": self.sizes, "dim": self.dim, "std": self.std, "seed": self.seed, "unseen": self.unseen}

@@ -6,7 +6,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.features import CANDIDATE, MOVELINE, SCENE
-from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding
+from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, rows_of
 from amen_tf.spec import ModelSpec
 
 # Width of the embeddings of features that are not part of an item.
@@ -106,6 +106,5 @@ class SideEmbedding(keras.layers.Layer):
         """Columns `[...]` -> `[..., 8 * features]` float32; `like` `[..., any]` gives the shape when there are none."""
         if not self.tables:
             return like[..., :0]
-        return tf.concat(
-            [tf.add_n([table(features[c]) for c in self.columns[name]]) for name, table in self.tables.items()], -1
-        )
+        rows = (rows_of(table, [features[c] for c in self.columns[name]]) for name, table in self.tables.items())
+        return tf.concat([tf.add_n(of_feature) for of_feature in rows], -1)

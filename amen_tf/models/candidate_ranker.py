@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from amen_tf.features import BEHAVIOR
-from amen_tf.layers.embedding import event_mask
+from amen_tf.features import BEHAVIOR, ITEM_ID
+from amen_tf.layers.embedding import concat_fields, event_mask
 from amen_tf.layers.match_features import MatchFeatures
 from amen_tf.layers.matched_events import MatchedEvents
 from amen_tf.layers.merge_mlp import MergeMLP
@@ -69,9 +69,12 @@ class CandidateRanker(RankingModel):
         raise NotImplementedError
 
     def encode(self, features: Mapping[str, tf.Tensor], training=None) -> Encoded:
-        """Looks everything up once."""
+        """Looks everything up once: candidates and moveline together, so that each table of items is read from once."""
         moveline, candidates = self.encoder.moveline(features), self.encoder.candidates(features)
-        targets, events = self.encoder.items(candidates, training=training), self.encoder(features, training=training)
+        both = concat_fields([candidates, {field: moveline[field] for field in candidates}], 1)
+        counts = [tf.shape(candidates[ITEM_ID])[1], self.spec.shape.moveline_length]
+        targets, items = tf.split(self.encoder.items(both, training=training), counts, 1)
+        events = self.encoder(features, training=training, items=items)
         return Encoded(moveline, candidates, events, targets, event_mask(moveline))
 
     def merge_inputs(self, features, encoded: Encoded) -> tuple[list[tf.Tensor], list[tf.Tensor]]:

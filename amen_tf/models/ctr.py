@@ -27,7 +27,7 @@ from amen_tf.layers.semantic_alignment import SemanticAlignment
 from amen_tf.layers.similar_events import SimilarEvents
 from amen_tf.models.base import BaseModel
 from amen_tf.models.candidate_ranker import Encoded
-from amen_tf.models.frozen_generator import FrozenGenerator
+from amen_tf.models.frozen_generator import FrozenGenerator, GeneratedItems
 from amen_tf.spec import ModelSpec
 
 # Order of the two diff samples along their axis.
@@ -102,8 +102,8 @@ class CtrModel(BaseModel):
         per_candidate, per_request = self.merge_inputs(features, encoded)
         targets, events, mask = encoded.targets, encoded.events, encoded.mask
         if self.settings.use_flow:
-            flow = self.flow(features)
-            vectors = self.generator.candidate_vectors(features)
+            flow, items = self._generated(features)
+            vectors = items.candidates
             per_candidate.append(self._aligned(vectors, flow[FLOW]))
             if self.settings.flow_similarity:
                 per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
@@ -112,7 +112,7 @@ class CtrModel(BaseModel):
             per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0], known]
             if self.similar is not None:
                 # Nor may the generator's item vectors speak where its flow may not: they know the same clicks.
-                per_candidate.append(self._similar(encoded) * known[:, tf.newaxis])
+                per_candidate.append(self._similar(encoded, items) * known[:, tf.newaxis])
         main = self.merged(per_candidate, per_request, training)
         if not with_diff:
             return Scores(main, self.calibration(targets, events, mask), None)
@@ -126,14 +126,17 @@ class CtrModel(BaseModel):
         )
         return Scores(main, calibration[:, :count], calibration[:, count:])
 
-    def _similar(self, encoded: Encoded) -> tf.Tensor:
+    def _generated(self, features) -> tuple[dict[str, tf.Tensor], GeneratedItems]:
+        """The flow, which may be there already, and what the generator knows of the items."""
+        if FLOW in features:
+            return self.flow(features), self.generator.of_items(features)
+        return self.generator.of_request(features)
+
+    def _similar(self, encoded: Encoded, items: GeneratedItems) -> tf.Tensor:
         """Nearness `[B, N, .]` of each candidate to events whose item has its category; to have none is one of them."""
-        fields, count = self.spec.contract.item_fields, tf.shape(encoded.targets)[1]
-        items = concat_fields([encoded.candidates, {field: encoded.moveline[field] for field in fields}], 1)
-        vectors = self.generator.beyond_category(items)
         has_item = encoded.mask & (encoded.moveline[ITEM_ID] != PAD_ID)
         same = shared_id(encoded.candidates[CATEGORY_ID], encoded.moveline[CATEGORY_ID], has_item)
-        return self.similar(vectors[:, :count], vectors[:, count:], same)
+        return self.similar(items.beyond, items.moveline_beyond, same)
 
     def alignment_weights(self, features) -> tf.Tensor:
         """The attention of Eq. (7), `[B, H, N, T]` float32: which flow states each candidate reads (Figure 2).

@@ -59,6 +59,20 @@ class Pool(NamedTuple):
     sampled_ids: tf.Tensor
 
 
+class ItemKnowledge(NamedTuple):
+    """What a generator knows of items, `[..., d]` each.
+
+    Attributes:
+      vectors: as its decoder reads them.
+      unit: of length 1, as its flow is compared with them; float32.
+      beyond_category: see `Generator.beyond_category`; float32.
+    """
+
+    vectors: tf.Tensor
+    unit: tf.Tensor
+    beyond_category: tf.Tensor
+
+
 def concat_heads(heads: tf.Tensor) -> tf.Tensor:
     """Eq. (2): f̂_t = Concat(h_1, ..., h_H): `[B, T, H, d_head]` -> `[B, T, d]`."""
     return tf.reshape(heads, (tf.shape(heads)[0], tf.shape(heads)[1], heads.shape[-2] * heads.shape[-1]))
@@ -128,23 +142,30 @@ class Generator(keras.Model):
         """field -> ids `[...]` -> unit vectors `[..., d]`: e as the flow knows it (zero for id 0 throughout)."""
         return _unit(self.encoder.items(items, training=training))
 
+    def known_of(self, items: Mapping[str, tf.Tensor]) -> "ItemKnowledge":
+        """Everything that the generator knows of items, with one look into each table: field -> ids `[...]`."""
+        parts = self.encoder.items.parts(items)
+        vectors = tf.add_n(list(parts.values()))
+        return ItemKnowledge(vectors, _unit(vectors), _beyond_category(parts))
+
     def beyond_category(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """What sets items apart from others of their category: field -> ids `[...]` -> unit vectors `[..., d]`.
 
         The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
         nothing, because it is absent or was new after stage 1.
         """
-        parts = self.encoder.items.parts(items)
-        own = parts.pop(ITEM_ID)
-        category = _unit(tf.add_n(list(parts.values())))
-        own = tf.cast(own, category.dtype)
-        return _unit(own - tf.reduce_sum(own * category, -1, keepdims=True) * category)
+        return _beyond_category(self.encoder.items.parts(items))
 
-    def generate(self, features) -> Flow:
-        """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed."""
+    def generate(self, features, items: tf.Tensor | None = None) -> Flow:
+        """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed.
+
+        Args:
+          features: columns of the moveline.
+          items: what `known_of` says of its items' vectors `[B, L, d]`, where that has been asked.
+        """
         if self.settings.decoder == "parallel":
-            return self._in_parallel(features, training=False).flow
-        prompt = self._prompt(features, training=False)
+            return self._in_parallel(features, False, items).flow
+        prompt = self._prompt(features, False, items)
         heads, caches = self._decode(prompt, prompt.values[:, :0], causal_mask(_more(prompt.real, 1)), False)
         previous, states = heads[:, -2], [heads[:, -1:]]
         for step in range(1, self.spec.shape.flow_length):
@@ -168,8 +189,8 @@ class Generator(keras.Model):
         mask = causal_mask(_more(prompt.real, self.spec.shape.flow_length))
         return self._decoded(prompt, items[:, :-1], mask, training)
 
-    def _in_parallel(self, features, training: bool) -> Decoded:
-        prompt = self._prompt(features, training)
+    def _in_parallel(self, features, training: bool, items: tf.Tensor | None = None) -> Decoded:
+        prompt = self._prompt(features, training, items)
         fed = tf.zeros_like(prompt.values[:, :1]) * tf.ones((1, self.spec.shape.flow_length - 1, 1))
         mask = parallel_mask(prompt.real, self.spec.shape.flow_length)
         return self._decoded(prompt, fed, mask, training)
@@ -186,8 +207,10 @@ class Generator(keras.Model):
         values = tf.concat([prompt.values, self._read(tf.pad(fed, ((0, 0), (1, 0), (0, 0))))], 1)
         return self.decoder(tf.concat([prompt.tokens, tokens], 1), mask, training=training, values=values)
 
-    def _prompt(self, features, training: bool) -> Prompt:
-        items = self.encoder.items(with_prefix(features, MOVELINE, self.spec.contract.item_fields), training=training)
+    def _prompt(self, features, training: bool, items: tf.Tensor | None = None) -> Prompt:
+        if items is None:
+            fields = self.spec.contract.item_fields
+            items = self.encoder.items(with_prefix(features, MOVELINE, fields), training=training)
         tokens = self.encoder(features, training=training, items=items)
         return Prompt(tokens, self._read(_unit(items)), event_mask(self.encoder.moveline(features)))
 
@@ -315,6 +338,14 @@ class Generator(keras.Model):
 def _unit(vectors: tf.Tensor) -> tf.Tensor:
     """`[..., d]` -> float32 vectors of length 1, or 0 where they are zero throughout."""
     return tf.nn.l2_normalize(tf.cast(vectors, tf.float32), -1, epsilon=1e-12)
+
+
+def _beyond_category(parts: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """See `Generator.beyond_category`; field -> embeddings `[..., d]`."""
+    others = [vectors for field, vectors in parts.items() if field != ITEM_ID]
+    category = _unit(tf.add_n(others))
+    own = tf.cast(parts[ITEM_ID], category.dtype)
+    return _unit(own - tf.reduce_sum(own * category, -1, keepdims=True) * category)
 
 
 def _more(real: tf.Tensor, count: int) -> tf.Tensor:

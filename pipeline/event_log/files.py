@@ -44,7 +44,7 @@ def list_files(log: str, format: str = "auto") -> list[str]:
     """
     below = storage.files_below(log)
     if below is not None:
-        found = [path for path in below if path.lower().endswith(_suffixes(format))]
+        found = [path for path in below if has_suffix(path, format)]
         if not found:
             raise EventLogError(
                 f"No event log in folder {log}: looked there and below for files ending in {_suffix_text(format)}. "
@@ -75,6 +75,11 @@ def list_files(log: str, format: str = "auto") -> list[str]:
 
 def _from_where(log: str) -> str:
     return "" if storage.is_remote(log) else f" (looked from {os.getcwd()})"
+
+
+def has_suffix(path: str, format: str = "auto") -> bool:
+    """Whether a file is of a log by the end of its name, of the format of the settings."""
+    return path.lower().endswith(_suffixes(format))
 
 
 def _suffixes(format: str) -> tuple[str, ...]:

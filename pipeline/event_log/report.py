@@ -38,8 +38,7 @@ class LogReport:
       oversized_requests: requests above `data.max_candidates`, which are cut into several.
       first_time, last_time: ISO 8601 in UTC, None without rows.
       distinct_times: different timestamps among impressions.
-      impression_times: unix seconds of the first impression, of the one in the middle, and of the one that 95 % are not
-        later than; None without.
+      impression_times: unix seconds that 5 %, half and 95 % of the impressions are not later than; None without.
       duplicates: rows that repeat an earlier row in every column read.
       events: rows that can enter a moveline: all but impressions, and clicked impressions where they count as clicks.
       impression_behavior: the behavior that impressions were looked for by.

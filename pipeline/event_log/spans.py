@@ -5,14 +5,13 @@ some spans, and the spans of every split. A span's number counts days since 1970
 """
 
 import datetime as dt
-import os
 import re
 from collections.abc import Collection
 
 from amen_tf.config import DataSettings, SpanSettings, SplitSettings, in_spans
 from pipeline.event_log import storage
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.files import format_of, list_files
+from pipeline.event_log.files import format_of, has_suffix, list_files
 
 _DATE = ("YYYY", "MM", "DD")
 _DIGITS = {"SPAN": r"\d+", "YYYY": r"\d{4}", "MM": r"\d{2}", "DD": r"\d{2}"}
@@ -39,20 +38,23 @@ def as_glob(log: str) -> str:
 def spans_of(log: str, format: str = "auto") -> dict[int, list[str]]:
     """Span -> its files, sorted by span and path; where the pattern names folders, the files in them and below.
 
-    Files whose place is no number or date are in none, nor are hidden files and those whose name starts with _.
+    Files whose place is no number or date are in none, nor are hidden files and those whose name starts with _, or that
+    lie in such a folder; of a folder's files those that are of a log by their suffix.
 
     Raises:
       EventLogError: no file is in a span, or there are files of several formats.
     """
     place = as_glob(log)
-    files = storage.matching(f"{place.rstrip('/')}/**")
+    files = [path for path in storage.matching(f"{place.rstrip('/')}/**") if has_suffix(path, format)]
     if files:
         log = f"{log.rstrip('/')}/**"
     named = re.compile(_regex(log))
     found: dict[int, list[str]] = {}
+    # Names that the pattern leaves open, whatever it begins with.
+    fixed = len(re.split(r"[*?{]", log)[0].rpartition("/")[0])
     for path in files or storage.matching(place):
-        named_so = not os.path.basename(path).startswith((".", "_"))
-        if named_so and (match := named.fullmatch(path)) and (span := _number(match)) is not None:
+        set_aside = any(name.startswith((".", "_")) for name in path[fixed:].split("/"))
+        if not set_aside and (match := named.fullmatch(path)) and (span := _number(match)) is not None:
             found.setdefault(span, []).append(path)
     if not found:
         raise EventLogError(f"No file of a span matches {log}. Check data.log.")
@@ -133,21 +135,30 @@ def spans_of_splits(log: str, there: Collection[int], counts: SpanSettings) -> d
     Raises:
       EventLogError: a span of the window is not there.
     """
-    sizes = {"vocabulary": counts.vocabulary, "stage1": counts.stage1, "stage2": counts.stage2}
-    if not counts.stage2:
-        sizes = {"vocabulary": counts.vocabulary, "train": counts.stage1}
-    sizes |= {"eval": counts.eval, "test": counts.test}
-    newest = span_number(log, counts.newest)
-    begin = newest + 1 - sum(sizes.values())
-    missing = [span for span in range(begin, newest + 1) if span not in there]
+    found = _ranges(log, counts)
+    window = range(min(spans[0] for spans in found.values()), found["test"][-1] + 1)
+    missing = [span for span in window if span not in there]
     if missing:
         shown = ", ".join(name_of(log, span) for span in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
         raise EventLogError(
-            f"{log}: of the {sum(sizes.values())} spans from {name_of(log, begin)} to {name_of(log, newest)} that "
+            f"{log}: of the {len(window)} spans from {name_of(log, window[0])} to {name_of(log, window[-1])} that "
             f"split.spans asks for, {len(missing)} are not there: {shown}. There are {len(there)}, from "
             f"{name_of(log, min(there))} to {name_of(log, max(there))}. Ask for fewer, or write a file with a header "
-            "alone for a day without events."
+            "alone for one without events."
         )
+    return found
+
+
+def stage1_spans(log: str, split: SplitSettings) -> range | None:
+    """The spans that stage 1 learns from, of resolved settings; None where the log is not taken by spans."""
+    return None if split.spans is None else _ranges(log, split.spans)[split.stage1_splits[0]]
+
+
+def _ranges(log: str, counts: SpanSettings) -> dict[str, range]:
+    """Split -> its spans, in the order of time, whether they are there or not."""
+    stages = {"stage1": counts.stage1, "stage2": counts.stage2} if counts.stage2 else {"train": counts.stage1}
+    sizes = {"vocabulary": counts.vocabulary, **stages, "eval": counts.eval, "test": counts.test}
+    begin = span_number(log, counts.newest) + 1 - sum(sizes.values())
     found = {}
     for split, size in sizes.items():
         if size:

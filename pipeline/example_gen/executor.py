@@ -10,7 +10,7 @@ dealt to shards by a stable hash, rows are sorted before anything is made of the
 
 import json
 import os
-import shutil
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ from tfx.types import artifact_utils, standard_component_specs
 from pipeline.event_log import side_tables, storage
 from pipeline.event_log.quarantine import write_bad_rows
 from pipeline.event_log.schema import canonical_schema
-from pipeline.event_log.spans import log_files, spans_of
+from pipeline.event_log.spans import log_files, spans_of, spans_of_splits
 from pipeline.example_gen import report, shuffle, span_steps, steps, wire
 from pipeline.example_gen.inputs import code_of, log_of, rules_of, store_of
 from pipeline.example_gen.rules import MovelineRules
@@ -89,6 +89,7 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             shards = _shards(pipeline, files, rules)
             _add_steps(pipeline, files, rules, temporary, steps.WriteShard(rules, folder, temporary, shards), shards)
         facts, counts = _results(temporary, rules)
+        report.stop_if_unusable(facts, rules)
         # By the place of the unit, then by that in it: their order is that of the rows.
         return _Found(facts, counts, sorted(fileio.glob(f"{temporary}/{steps.quarantine_file('*', '*')}")))
 
@@ -97,14 +98,17 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
     ) -> "_Found":
         """Makes the pieces that the store lacks, then puts the window together from what is there."""
         there = spans_of(log, rules.data.format)
+        splits = spans_of_splits(log, there, rules.spans)
+        first = min(spans[0] for spans in splits.values()) - rules.spans.history
+        there = {span: files for span, files in there.items() if first <= span <= splits["test"][-1]}
         prints = {span: storage.fingerprint(files) for span, files in there.items()}
-        prints[-1] = storage.fingerprint(side_tables.all_files(rules.data))
+        tables = storage.fingerprint(side_tables.all_files(rules.data))
         store = Store(store_of(exec_properties) or f"{temporary}/spans")
-        plan = span_plan(log, there, prints, rules, code_of(exec_properties), store)
+        plan = span_plan(splits, prints, tables, rules, code_of(exec_properties), store)
         if plan.read:
-            self._make_pieces(plan, there, rules, store, temporary)
-        splits = {split: [(piece, store.done(piece)) for piece in pieces] for split, pieces in plan.splits.items()}
-        found = _together(splits)
+            self._make_pieces(plan, there, rules, store)
+        made = {split: [(piece, store.done(piece)) for piece in pieces] for split, pieces in plan.splits.items()}
+        found = _together(made)
         report.stop_if_unusable(found.facts, rules)
         for split, pieces in plan.splits.items():
             for piece in pieces:
@@ -127,15 +131,18 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
         there: Mapping[int, Sequence[str]],
         rules: MovelineRules,
         store: Store,
-        temporary: str,
     ) -> None:
+        temporary = f"{store.temporary}/{uuid.uuid4().hex}"
+        fileio.makedirs(temporary)
         files = [(path, span) for span in plan.read for path in there[span]]
         made = [*plan.missing, *([plan.carry] if plan.carry is not None else [])]
         for piece in made:
             store.begin(piece)
-        history = [] if plan.start is None else store.files(plan.start, "rows-*")
+        history, rows = [], 0
+        if plan.start is not None:
+            history, rows = store.files(plan.start, "rows-*"), store.done(plan.start)["rows"]
         with self._make_beam_pipeline() as pipeline:
-            shards = _shards(pipeline, files, rules)
+            shards = _shards(pipeline, files, rules, rows)
             write = span_steps.WriteSpans(rules, plan, store, temporary, shards)
             _add_steps(pipeline, files, rules, temporary, write, shards, history)
         facts, counts = _results(temporary, rules)
@@ -146,7 +153,8 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
                         fileio.copy(path, f"{store.path(piece)}/{os.path.basename(path)}")
             store.complete(piece, {"facts": facts["spans"][str(piece.span)], "counts": counts["pieces"][piece.name]})
         if plan.carry is not None:
-            store.complete(plan.carry, {})
+            store.complete(plan.carry, {"rows": counts["history_rows"]})
+        fileio.rmtree(temporary)
 
 
 class _Found(NamedTuple):
@@ -160,7 +168,7 @@ class _Found(NamedTuple):
 def _together(splits: Mapping[str, Sequence[tuple[Piece, dict]]]) -> _Found:
     """What is said of the pieces of a window, as if it were one log."""
     every = [done for pieces in splits.values() for _, done in pieces]
-    facts = {**steps.no_facts(), **steps.merge_counts(done["facts"] for done in every)}
+    facts = steps.merge_facts({**steps.no_facts(), **done["facts"]} for done in every)
     counts = {
         "log": steps.merge_counts(done["counts"]["log"] for done in every),
         "tables": steps.merge_counts(done["counts"]["tables"] for done in every),
@@ -181,12 +189,14 @@ def _link(path: str, link: str) -> None:
     try:
         os.link(path, link)
     except OSError:
-        shutil.copyfile(path, link) if os.path.exists(path) else fileio.copy(path, link)
+        fileio.copy(path, link, overwrite=True)
 
 
-def _shards(pipeline: beam.Pipeline, files: Sequence[tuple[str, int | None]], rules: MovelineRules) -> int:
-    workers = shuffle.workers_of(pipeline.options)
-    return rules.data.user_shards or shuffle.shards_for([path for path, _ in files], rules.data.format, workers)
+def _shards(
+    pipeline: beam.Pipeline, files: Sequence[tuple[str, int | None]], rules: MovelineRules, more_rows: int = 0
+) -> int:
+    workers, paths = shuffle.workers_of(pipeline.options), [path for path, _ in files]
+    return rules.data.user_shards or shuffle.shards_for(paths, rules.data.format, workers, more_rows)
 
 
 def _add_steps(
@@ -199,7 +209,8 @@ def _add_steps(
     history: Sequence[str] = (),
 ) -> None:
     data = rules.data
-    read_file = steps.ReadFile(rules, temporary, count, spill=shuffle.keeps_shuffles_in_memory(pipeline.options))
+    spill = shuffle.keeps_shuffles_in_memory(pipeline.options)
+    read_file = steps.ReadFile(rules, temporary, count, spill)
     read = (
         pipeline
         | "Files" >> beam.Create([(number, path, span) for number, (path, span) in enumerate(files)])
@@ -215,7 +226,7 @@ def _add_steps(
             pipeline
             | "HistoryFiles" >> beam.Create(list(history))
             | "SpreadHistoryFiles" >> beam.Reshuffle()
-            | "ReadHistory" >> beam.ParDo(span_steps.ReadHistory(count))
+            | "ReadHistory" >> beam.ParDo(span_steps.ReadHistory(temporary, count, spill))
         )
     if data.user_table:
         users = (
@@ -241,9 +252,9 @@ def _add_steps(
 
 
 def _results(temporary: str, rules: MovelineRules) -> tuple[dict, dict]:
-    """Facts and counts of a pipeline that has ended; raises what is wrong with the log or a table."""
+    """Facts and counts of a pipeline that has ended; raises what is wrong with files or a table, whatever its rows."""
     facts, counts = _read_json(f"{temporary}/facts.json"), _read_json(f"{temporary}/counts.json")
-    report.stop_if_unusable(facts, rules)
+    report.stop_at_errors(facts)
     side_tables.stop_at_repeated(counts.get(steps.REPEATED_USERS, {}), side_tables.USER, rules.data)
     return facts, counts
 

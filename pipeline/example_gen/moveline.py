@@ -28,7 +28,7 @@ from pipeline.example_gen.assemble import Positions, to_record_batch
 from pipeline.example_gen.coded import ragged
 from pipeline.example_gen.requests import Parts, Requests, nearest_before
 from pipeline.example_gen.rules import MovelineRules
-from pipeline.example_gen.sorted_log import SPAN, SortedLog
+from pipeline.example_gen.sorted_log import SortedLog
 
 
 def build_examples(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool) -> dict[str, pa.RecordBatch]:
@@ -95,7 +95,7 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool, s
     """Sorts the events and finds, for each request, what its example consists of. Arguments as `build_examples`.
 
     Args:
-      events: with a column `SPAN` where `span` is given.
+      events: with a column `features.SPAN` where `span` is given.
       rules: with a single split where `span` is given.
       clicks_are_logged: see `build_examples`.
       span: the requests of this span make the examples; rows of earlier spans are history, those of later ones may
@@ -145,7 +145,7 @@ def make_plan(events: pa.Table, rules: MovelineRules, clicks_are_logged: bool, s
     )
     in_splits = parts.split >= 0
     history = parts.counted & ~in_splits
-    given = events.num_rows if span is None else pc.sum(pc.equal(events.column(SPAN), span)).as_py() or 0
+    given = events.num_rows if span is None else pc.sum(pc.equal(events.column(features.SPAN), span)).as_py() or 0
     counts = {
         "rows": given,
         "duplicates": given - int(parts.counted.sum()),

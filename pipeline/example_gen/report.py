@@ -65,10 +65,14 @@ def _sum(splits: dict, name: str) -> int:
     return sum(split[name] for split in splits.values())
 
 
-def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:
-    """Raises what reading found: files that cannot be read, or more bad rows than the settings allow."""
+def stop_at_errors(facts: dict) -> None:
+    """Raises what reading found of files that cannot be read."""
     if facts["errors"]:
         raise EventLogError("\n".join(facts["errors"]))
+
+
+def stop_if_unusable(facts: dict, rules: MovelineRules) -> None:
+    """Raises where there are more bad rows than the settings allow."""
     if rules.data.stops_at(facts["bad_rows"], facts["rows"]):
         shown = "\n".join(f"  {text}" for _, _, text in facts["first_bad"])
         more = facts["bad_rows"] - len(facts["first_bad"])

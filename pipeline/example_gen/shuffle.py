@@ -61,15 +61,16 @@ def workers_of(options: beam.options.pipeline_options.PipelineOptions) -> int:
     return max([1, *(int(count) for count in counts if count)])
 
 
-def shards_for(files: Sequence[str], format: str, workers: int) -> int:
+def shards_for(files: Sequence[str], format: str, workers: int, more_rows: int = 0) -> int:
     """How many user shards a log is cut into: so many that one fits into a worker and that no worker waits long.
 
     Args:
       files: of the log.
       format: `data.format`.
       workers: of the runner.
+      more_rows: that are shuffled besides.
     """
-    rows = sum(storage.each(functools.partial(_rows_of, format=format), files))
+    rows = more_rows + sum(storage.each(functools.partial(_rows_of, format=format), files))
     wanted = max(math.ceil(rows / _ROWS_OF_A_SHARD), _SHARDS_OF_A_WORKER * workers)
     return min(max(wanted, _FEWEST_SHARDS), _MOST_SHARDS)
 
@@ -133,7 +134,7 @@ def gather(blocks: Iterable[Block], most_rows_of_a_user: int) -> tuple[pa.Table,
     rows = left_out = 0
     bound = 4 * most_rows_of_a_user
     for block in blocks:
-        tables.append(from_bytes(_read(block)))
+        tables.append(read_block(block))
         rows += tables[-1].num_rows
         if rows > bound:
             kept, more = newest_rows(pa.concat_tables(tables), most_rows_of_a_user)
@@ -143,13 +144,14 @@ def gather(blocks: Iterable[Block], most_rows_of_a_user: int) -> tuple[pa.Table,
     return kept, left_out + more
 
 
-def _read(block: Block) -> bytes:
+def read_block(block: Block) -> pa.Table:
+    """The rows of a block, wherever they lie."""
     if isinstance(block, bytes):
-        return block
+        return from_bytes(block)
     path, offset, size = block
     with fileio.open(path, "rb") as file:
         file.seek(offset)
-        return file.read(size)
+        return from_bytes(file.read(size))
 
 
 def to_bytes(rows: pa.RecordBatch | pa.Table) -> bytes:

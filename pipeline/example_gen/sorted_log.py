@@ -12,8 +12,6 @@ from amen_tf import features
 from pipeline.example_gen.coded import CodedColumn, total_order
 from pipeline.example_gen.rules import MovelineRules
 
-# Column with the span that a row lies in, where the log is taken span by span. No feature can have this name.
-SPAN = "_span"
 _ORDER_FIRST = (features.USER_ID, features.TIMESTAMP, features.BEHAVIOR, features.ITEM_ID, features.CATEGORY_ID)
 
 
@@ -86,4 +84,4 @@ class SortedLog:
     @property
     def span(self) -> np.ndarray:
         """int64 `[rows]`."""
-        return self.columns[SPAN].values.to_numpy()[self.columns[SPAN].codes]
+        return self.columns[features.SPAN].values.to_numpy()[self.columns[features.SPAN].codes]

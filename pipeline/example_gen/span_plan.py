@@ -13,12 +13,11 @@ on one day and ahead of it on another. All are made as long as the rows that the
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from pipeline.event_log.spans import spans_of_splits
 from pipeline.example_gen.rules import MovelineRules
-from pipeline.example_gen.store import Piece, Store
+from pipeline.example_gen.store import EXAMPLES, HISTORY, Piece, Store
 
 
 class SpanPlan(NamedTuple):
@@ -26,7 +25,7 @@ class SpanPlan(NamedTuple):
 
     Attributes:
       splits: split -> its pieces of examples, in the order of spans.
-      kept: all pieces that this window or the next one needs.
+      kept: all pieces that this window or the next one needs, or this one if its newest span changes once more.
       missing: pieces of examples to make.
       start: the history to begin with; None begins with nothing.
       carry: the history to leave for the next window; None if it is there.
@@ -42,9 +41,9 @@ class SpanPlan(NamedTuple):
 
 
 def span_plan(
-    log: str,
-    there: Mapping[int, Sequence[str]],
+    splits: Mapping[str, range],
     prints: Mapping[int, str],
+    tables: str,
     rules: MovelineRules,
     code: str,
     store: Store,
@@ -52,46 +51,42 @@ def span_plan(
     """Plans a run.
 
     Args:
-      log: the pattern.
-      there: span -> its files.
-      prints: span -> a fingerprint of its files; of the side tables under -1.
+      splits: split -> its spans, in the order of time.
+      prints: span -> a fingerprint of its files, of all spans that can matter.
+      tables: a fingerprint of the side tables.
       rules: with spans.
       code: fingerprint of the code that makes examples.
       store: of pieces.
-
-    Raises:
-      EventLogError: a span of the window is not there.
     """
     counts = rules.spans
     content = json.dumps(rules.of_one_span.to_dict(), sort_keys=True)
-    common = f"{code}\n{content}\n{prints.get(-1, '')}\n{counts.history}"
+    common = f"{code}\n{content}\n{tables}\n{counts.history}"
 
     def piece(kind: str, span: int, until: int) -> Piece:
         # A history is that of the first span after it, which may look back as far as its own.
-        first = span - counts.history + (kind == "history")
-        seen = [f"{s} {prints[s]}" for s in sorted(there) if first <= s <= until]
+        first = span - counts.history + (kind == HISTORY)
+        seen = [f"{s} {prints[s]}" for s in sorted(prints) if first <= s <= until]
         digest = hashlib.sha256("\n".join([common, kind, str(span), *seen]).encode())
         return Piece(kind, span, until, digest.hexdigest()[:16])
 
-    splits = spans_of_splits(log, there, counts)
     newest = splits["test"][-1]
     reach = future_reach(splits, counts.future)
-    parts = {split: [piece("examples", span, reach[span]) for span in spans] for split, spans in splits.items()}
+    parts = {split: [piece(EXAMPLES, span, reach[span]) for span in spans] for split, spans in splits.items()}
     window = range(next(iter(splits.values()))[0], newest + 1)
-    wanted = [piece("examples", s, u) for s in window for u in range(s, min(s + counts.future, newest) + 1)]
-    carry = piece("history", newest - counts.future, newest - counts.future)
+    wanted = [piece(EXAMPLES, s, u) for s in window for u in range(s, min(s + counts.future, newest) + 1)]
+    carry, before = (piece(HISTORY, s, s) for s in (newest - counts.future, newest - counts.future - 1))
     missing = [p for p in wanted if store.done(p) is None]
     has_carry = store.done(carry) is not None
-    kept = [*wanted, carry]
+    kept = [*wanted, carry, before]
     if not missing and has_carry:
         return SpanPlan(parts, kept, [], None, None, [])
     needed = min([p.span for p in missing] + ([] if has_carry else [carry.span + 1]))
     # The newest history that lies before the first span to be made; without one, as many spans as it may look back to.
-    befores = (piece("history", s, s) for s in range(needed - 1, needed - 1 - counts.history, -1))
+    befores = (piece(HISTORY, s, s) for s in range(needed - 1, needed - 1 - counts.history, -1))
     start = next((p for p in befores if store.done(p) is not None), None)
     begin = needed - counts.history if start is None else start.span + 1
     end = max([p.until for p in missing] + ([] if has_carry else [carry.span]))
-    read = [span for span in sorted(there) if begin <= span <= end]
+    read = [span for span in sorted(prints) if begin <= span <= end]
     return SpanPlan(parts, kept, missing, start, None if has_carry else carry, read)
 
 

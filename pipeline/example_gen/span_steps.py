@@ -3,21 +3,21 @@
 In: blocks as `steps` deals them out, those of a span under its number. Out: files in the store, and counts.
 """
 
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
-from tfx.dsl.io import fileio
 
+from amen_tf.features import SPAN
 from pipeline.event_log import side_tables
 from pipeline.event_log.schema import canonical_schema
 from pipeline.example_gen import shuffle, steps, wire
 from pipeline.example_gen.history import kept_history
 from pipeline.example_gen.moveline import make_plan
 from pipeline.example_gen.rules import MovelineRules
-from pipeline.example_gen.sorted_log import SPAN
 from pipeline.example_gen.span_plan import SpanPlan
 from pipeline.example_gen.store import Piece, Store
 
@@ -26,16 +26,31 @@ HISTORY = "history"
 
 @beam.typehints.with_output_types(tuple[int, Any])
 class ReadHistory(beam.DoFn):
-    """Path of a file of a history -> (shard, (`HISTORY`, block)); the number of shards may have been another then."""
+    """Path of a file of a history -> (shard, (`HISTORY`, block)); the number of shards may have been another then.
 
-    def __init__(self, shards: int):
+    Args:
+      temporary: folder that all workers see.
+      shards: of the users.
+      spill: as of `steps.ReadFile`.
+    """
+
+    def __init__(self, temporary: str, shards: int, spill: bool):
+        self._temporary = temporary
         self._shards = shards
+        self._spill = spill
 
     def process(self, path: str) -> Iterator:
-        with fileio.open(path, "rb") as file:
-            table = shuffle.from_bytes(file.read())
-        for batch in table.combine_chunks().to_batches():
-            yield from ((shard, (HISTORY, block)) for shard, block in shuffle.by_shard(batch, self._shards))
+        if self._spill:
+            with shuffle.Spill(f"{self._temporary}/history-{uuid.uuid4().hex}") as spill:
+                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(path)]
+        else:
+            blocks = self._blocks(path)
+        yield from ((shard, (HISTORY, block)) for shard, block in blocks)
+
+    def _blocks(self, path: str) -> Iterator[tuple[int, bytes]]:
+        for table in steps.read_tables([path]):
+            for batch in table.combine_chunks().to_batches():
+                yield from shuffle.by_shard(batch, self._shards)
 
 
 class WriteSpans(steps.WriteShard):
@@ -65,25 +80,26 @@ class WriteSpans(steps.WriteShard):
             return
         schema = canonical_schema(rules.data)
         of_span = {span: self._rows(schema, span, blocks) for span in self._plan.read}
+        nothing = shuffle.to_bytes(_with_span(schema.empty_table(), 0))
         history = pa.concat_tables(
-            [_with_span(schema.empty_table(), 0), *(shuffle.from_bytes(b) for kind, b in blocks if kind == HISTORY)]
+            map(shuffle.read_block, [nothing, *(block for kind, block in blocks if kind == HISTORY)])
         )
-        del blocks
-        counts = {}
+        counts: dict = {"pieces": {}, "history_rows": 0}
         for span in self._plan.read:
             history = _not_before(history, span - self._depth)
             for piece in self._plan.missing:
                 if piece.span == span:
                     ahead = [rows for other, (rows, _) in of_span.items() if span <= other <= piece.until]
                     events = pa.concat_tables([history, *ahead])
-                    counts[piece.name] = self._write_examples(shard, piece, events, users, of_span[span][1])
+                    counts["pieces"][piece.name] = self._write_examples(shard, piece, events, users, of_span[span][1])
             known = pa.concat_tables([_not_before(history, span + 1 - self._depth), of_span[span][0]])
             # Whether clicks are logged has been settled for the whole window, see `prepare`.
             history = kept_history(known, rules, False) if self._depth else known.slice(0, 0)
             if self._plan.carry is not None and self._plan.carry.span == span:
                 name = f"{self._store.path(self._plan.carry)}/rows-{shard:05d}-of-{self._shards:05d}.arrow"
                 wire.write_whole(name, self._temporary, shuffle.to_bytes(history))
-        yield {"pieces": counts}
+                counts["history_rows"] = history.num_rows
+        yield counts
 
     @property
     def _depth(self) -> int:

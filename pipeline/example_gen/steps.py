@@ -24,8 +24,9 @@ from pipeline.example_gen.moveline import Plan, make_plan
 from pipeline.example_gen.rules import MovelineRules
 
 ROWS, USERS, FACTS = "rows", "users", "facts"
-# Of the facts, what is counted.
+# Of the facts, what is counted, and what is known of each span.
 SUMS = ("rows", "bad_rows", "above_user_limit")
+OF_SPAN = (*SUMS, "first_bad", "clicks_are_logged")
 REPEATED_USERS = "repeated_users"
 # Requests turned into Arrow at once: with L = 50 some tens of megabytes.
 _REQUESTS_AT_ONCE = 4096
@@ -77,7 +78,7 @@ class ReadFile(beam.DoFn):
             blocks = self._blocks(place, unit, facts)
         yield from ((shard, (ROWS if span is None else span, block)) for shard, block in blocks)
         if span is not None:
-            facts["spans"][str(span)] = {name: facts[name] for name in SUMS}
+            facts["spans"][str(span)] = {name: facts[name] for name in OF_SPAN}
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
     def _blocks(self, place: str, unit: Unit, facts: dict) -> Iterator[tuple[int, bytes]]:
@@ -222,7 +223,9 @@ def merge_facts(parts: Iterable[dict]) -> dict:
     for part in parts:
         for name in SUMS:
             merged[name] += part[name]
-        merged["spans"] = merge_counts([merged["spans"], part["spans"]])
+        for span, known in part["spans"].items():
+            of_span = merge_facts([{**no_facts(), **merged["spans"].get(span, {})}, {**no_facts(), **known}])
+            merged["spans"][span] = {name: of_span[name] for name in OF_SPAN}
         merged["clicks_are_logged"] |= part["clicks_are_logged"]
         merged["first_bad"] += part["first_bad"]
         merged["errors"] += part["errors"]

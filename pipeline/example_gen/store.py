@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tfx.dsl.io import fileio
 
 _DONE = "done.json"
+EXAMPLES, HISTORY = KINDS = ("examples", "history")
 
 
 class Piece(NamedTuple):
@@ -39,10 +40,15 @@ class Store:
 
     Args:
       folder: made if it is not there.
+
+    Attributes:
+      temporary: a folder on the same file system, for files that are not finished.
     """
 
     def __init__(self, folder: str):
         self._folder = folder
+        self.temporary = f"{folder}/_unfinished"
+        fileio.makedirs(self.temporary)
 
     def path(self, piece: Piece) -> str:
         """The piece's folder."""
@@ -74,12 +80,18 @@ class Store:
         fileio.rename(unfinished, f"{self.path(piece)}/{_DONE}", overwrite=True)
 
     def keep_only(self, pieces: Iterable[Piece]) -> None:
-        """Removes what no window that moves on needs any more: all but these pieces."""
-        kept = {self.path(piece) for piece in pieces}
-        for span in fileio.glob(f"{self._folder}/*"):
-            names = fileio.listdir(span)
-            for name in names:
-                if f"{span}/{name}" not in kept:
-                    fileio.rmtree(f"{span}/{name}")
-            if not any(f"{span}/{name}" in kept for name in names):
-                fileio.rmtree(span)
+        """Removes what no window that moves on needs any more: all pieces but these."""
+        kept = {(str(piece.span), piece.name) for piece in pieces}
+        # What is here besides, such as notes of a person, stays.
+        for span in filter(str.isdigit, self._names(self._folder)):
+            names = self._names(f"{self._folder}/{span}")
+            gone = [name for name in names if name.startswith(KINDS) and (span, name) not in kept]
+            for name in gone:
+                fileio.rmtree(f"{self._folder}/{span}/{name}")
+            if gone == names:
+                fileio.rmtree(f"{self._folder}/{span}")
+
+    @staticmethod
+    def _names(folder: str) -> list[str]:
+        # An object store ends the names of folders with a slash.
+        return [name.rstrip("/") for name in fileio.listdir(folder)]

@@ -37,10 +37,10 @@ def prepare(settings: Settings, layout: Layout) -> Prepared:
     storage.configure(settings.run.beam_options, log, settings.data.item_table, settings.data.user_table)
     known = json.loads(layout.prepared.read_text()) if layout.prepared.exists() else {}
     if settings.split.spans is not None:
-        settings, known = _prepare_spans(settings, log, known)
+        settings = _prepare_spans(settings, log, known, layout)
     else:
         settings, known = _prepare_log(settings, log, known)
-    _write(layout.prepared, json.dumps(known, indent=1))
+        _write(layout.prepared, json.dumps(known, indent=1))
     _write(layout.settings, settings.to_yaml())
     return Prepared(settings, log)
 
@@ -50,30 +50,39 @@ def _prepare_log(settings: Settings, log: str, known: dict) -> tuple[Settings, d
     data = settings.data
     key = _key([*log_files(log, data), *side_tables.all_files(data)], data, settings.split)
     if known.get("key") != key:
-        _require_usable(check_log(log, data), data)
+        _require_learnable(check_log(log, data), data)
+        _check_tables(data)
         known = {"key": key, "borders": borders(settings.split, log, settings)}
     split = SplitSettings(**{**dict(settings.split), **known["borders"]})
     return settings.model_copy(update={"split": split}), known
 
 
-def _prepare_spans(settings: Settings, log: str, known: dict) -> tuple[Settings, dict]:
-    """Checks the spans that are new or have changed; what the others hold is known."""
+def _prepare_spans(settings: Settings, log: str, known: dict, layout: Layout) -> Settings:
+    """Checks the spans that are new or have changed; what the others hold is known, be the log usable or not."""
     data, split = window(log, settings.data, settings.split)
     read = SpansReport.of(log, data, known.get("spans", {}))
-    _require_usable(read.whole(data), data)
+    tables = _key(side_tables.all_files(data), settings.data)
+    _write(layout.prepared, json.dumps({"spans": read.known, "tables": known.get("tables")}, indent=1))
+    _require_learnable(read.whole(data), data)
     read.require_ascending()
+    if known.get("tables") != tables:
+        _check_tables(data)
+        _write(layout.prepared, json.dumps({"spans": read.known, "tables": tables}, indent=1))
     data = data.model_copy(update={"impressions_as_clicks": read.impressions_as_clicks(data)})
     begins = {name: read.begin(spans[0]) for name, spans in spans_of_splits(log, read.there, split.spans).items()}
     first = begins.get("stage1", begins.get("train"))
     borders = {"stage1_end": begins.get("stage2"), "train_end": begins["eval"], "eval_end": begins["test"]}
     split = SplitSettings(start=first, spans=split.spans, **borders)
-    return settings.model_copy(update={"data": data, "split": split}), {"spans": read.known}
+    return settings.model_copy(update={"data": data, "split": split})
 
 
-def _require_usable(report: LogReport, data: DataSettings) -> None:
+def _require_learnable(report: LogReport, data: DataSettings) -> None:
     if report.bad_rows < report.rows:
         require_whole(report, data)
     require_trainable(report)
+
+
+def _check_tables(data: DataSettings) -> None:
     for owner in side_tables.KEYS:
         side_tables.check(owner, data)
 

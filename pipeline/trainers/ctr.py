@@ -4,7 +4,7 @@ import pathlib
 import shutil
 import tempfile
 
-from amen_tf.config import CtrSettings
+from amen_tf.config import CtrSettings, ServingSettings
 from amen_tf.features import ITEM_ID
 from amen_tf.fitting.ctr import fit_ctr
 from amen_tf.flows import FlowStore
@@ -20,14 +20,17 @@ from amen_tf.plots import (
 )
 from pipeline.trainers.common import Stage
 from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, GENERATOR_WEIGHTS, WEIGHTS
-from pipeline.vocabularies import item_words
+from pipeline.trainers.warmup import write_warmup
+from pipeline.vocabularies import item_words, vocabulary_words
 
 # Requests of the eval split that the figures are drawn from.
 SHOWN = 2048
+# Words of each vocabulary that warm-up requests are made of.
+_WORDS = 1000
 
 
 def run_fn(fn_args) -> None:
-    """Trains the CTR model and exports it with its four signatures.
+    """Trains the CTR model and exports it with its signatures and warm-up requests.
 
     `base_model` is the generator. The base's weights, which initialise the parts that both have, come along with it.
     Flows go to `flows` of the Trainer's `custom_config`, where later runs find them, or to a folder for this run alone.
@@ -46,6 +49,10 @@ def run_fn(fn_args) -> None:
         fitted = fit_ctr(stage.spec, settings, windows, session, weights, generator, flows, earlier, warm)
         write_images(_figures(stage, fitted.model), stage.session.log_dir)
         stage.export(fitted.model)
+        wanted = ServingSettings(**stage.config["settings"]["serving"])
+        learned = vocabulary_words(stage.transform, stage.spec)
+        words = {meaning: [word.decode() for word in known[:_WORDS]] for meaning, known in learned.items()}
+        write_warmup(stage.output, stage.spec.contract, words, wanted.warmup_candidates)
         stage.explain(fitted)
         for theirs, here in ((BASE_WEIGHTS, BASE_WEIGHTS), (WEIGHTS, GENERATOR_WEIGHTS)):
             shutil.copyfile(generator / EXTRA / theirs, stage.output / EXTRA / here)

@@ -7,6 +7,7 @@ from amen_tf.config import GeneratorSettings, SplitSettings
 from amen_tf.fitting.generator import fit_generator
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.strict_json import to_json
+from pipeline.event_log.spans import stage1_spans
 from pipeline.trainers.common import Stage
 from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, GENERATOR_FIGURES, GENERATOR_WEIGHTS, WEIGHTS
 from pipeline.vocabularies import item_counts
@@ -16,8 +17,9 @@ def run_fn(fn_args) -> None:
     """Trains the generator on the stage-1 window and exports it as a SavedModel on ids, to be frozen in stage 2."""
     with Stage(fn_args) as stage:
         settings = stage.trainer_settings(GeneratorSettings, "generator")
-        split = SplitSettings(**stage.config["settings"]["split"])
-        counts = item_counts(stage.transform, stage.spec, split)
+        run = stage.config["settings"]
+        spans = stage1_spans(run["data"]["log"], SplitSettings(**run["split"]))
+        counts = item_counts(stage.transform, stage.spec, spans)
         weights, warm = stage.base_weights(), stage.warm_start(GENERATOR_WEIGHTS)
         fitted = fit_generator(stage.spec, settings, stage.windows, stage.session, weights, counts, warm)
         export_generator(fitted.model, stage.output)

@@ -346,6 +346,7 @@ def test_settings_in_the_docs_of_the_data_path_are_valid():
             "borders must ascend: start <",
         ),
         ({"log": "{SPAN}"}, {"spans": {"days": 3}}, "days"),
+        ({"log": "{SPAN}"}, {"spans": {"stage1": 1, "stage2": 0, "future": 3}}, "fewer spans than the window has (3)"),
     ],
 )
 def test_spans_and_starts_that_cannot_be(data, split, fault):

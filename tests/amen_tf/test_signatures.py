@@ -15,6 +15,7 @@ from amen_tf.signatures import (
     INTEREST_FLOW,
     PROBABILITY,
     RANK,
+    RANK_WITH_FLOW,
     SERVING_DEFAULT,
     TRANSFORM_FEATURES,
     ServingModel,
@@ -136,9 +137,9 @@ def close(left, right, tolerance=1e-6):
 
 
 def test_signatures_of_the_ctr_model(loaded):
-    assert set(loaded.signatures) == {SERVING_DEFAULT, RANK, INTEREST_FLOW, TRANSFORM_FEATURES}
+    assert set(loaded.signatures) == {SERVING_DEFAULT, RANK, RANK_WITH_FLOW, INTEREST_FLOW, TRANSFORM_FEATURES}
     # These names are written into clients and deployments.
-    assert (SERVING_DEFAULT, RANK) == ("serving_default", "rank")
+    assert (SERVING_DEFAULT, RANK, RANK_WITH_FLOW) == ("serving_default", "rank", "rank_with_flow")
     assert (INTEREST_FLOW, TRANSFORM_FEATURES) == ("interest_flow", "transform_features")
 
 
@@ -285,3 +286,45 @@ def test_model_without_flow_has_the_same_signatures_but_the_flow(ctr_without_flo
     probability = signatures[SERVING_DEFAULT](examples(spec.contract, asked))[PROBABILITY].numpy()
     ranked = signatures[RANK](padded(spec.contract, asked))[PROBABILITY].numpy()
     close(probability, ranked[:, :WIDTH])
+
+
+def test_a_flow_computed_earlier_gives_the_same_scores(loaded, spec, asked):
+    columns = padded(spec.contract, asked)
+    known = {name: value for name, value in columns.items() if name == "timestamp" or name.startswith("moveline_")}
+    flow = loaded.signatures[INTEREST_FLOW](**known)
+    whole = loaded.signatures[RANK](**columns)[PROBABILITY].numpy()
+    np.testing.assert_allclose(loaded.signatures[RANK_WITH_FLOW](**columns, **flow)[PROBABILITY], whole, atol=1e-6)
+    # The flow that is given is the one that is read.
+    other = {name: value[::-1] for name, value in flow.items()}
+    assert np.abs(loaded.signatures[RANK_WITH_FLOW](**columns, **other)[PROBABILITY] - whole).max() > 1e-4
+
+
+def gathers(function):
+    """Variable -> how often rows are gathered from it, in a concrete function and in all that it calls."""
+    graph = function.graph.as_graph_def()
+    library = {called.signature.name: called for called in graph.library.function}
+    found = {}
+
+    def walk(nodes, given):
+        # Where a name comes from: an argument's own source, or itself.
+        sources = dict(given)
+        for node in nodes:
+            inputs = [sources.get(name.split(":")[0], name.split(":")[0]) for name in node.input]
+            if node.op == "Identity":
+                sources[node.name] = inputs[0]
+            elif node.op == "ResourceGather":
+                found[inputs[0]] = found.get(inputs[0], 0) + 1
+            elif node.op in ("PartitionedCall", "StatefulPartitionedCall"):
+                called = library[node.attr["f"].func.name]
+                arguments = [argument.name for argument in called.signature.input_arg]
+                walk(called.node_def, dict(zip(arguments, inputs, strict=True)))
+
+    walk(graph.node, {})
+    return found
+
+
+@pytest.mark.parametrize("name", [RANK, RANK_WITH_FLOW, SERVING_DEFAULT])
+def test_rows_of_a_table_are_gathered_once_a_request(exported, name):
+    found = gathers(exported[0].exported[name])
+    # Those of the base, of match features and sides, and of the generator, which has its own.
+    assert len(found) >= 14 and set(found.values()) == {1}

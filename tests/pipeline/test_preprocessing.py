@@ -16,11 +16,11 @@ import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
 
-from amen_tf.config import ModelSettings, SplitSettings, TransformSettings
-from amen_tf.features import AGE_BUCKETS, Feature, FeatureContract
+from amen_tf.config import ModelSettings, TransformSettings
+from amen_tf.features import AGE_BUCKETS, SPAN, Feature, FeatureContract
 from amen_tf.signatures import TransformGraph, raw_feature_spec
 from pipeline.preprocessing import AGE_BORDERS, age_bucket, preprocessing_fn
-from pipeline.vocabularies import DAY, item_counts, item_words, model_spec
+from pipeline.vocabularies import item_counts, item_words, model_spec
 
 LENGTH, FLOW, OOV, NOW = 3, 2, 2, 1_700_000_000
 # Ids of categories: 0 nothing, 1..OOV unseen, then words.
@@ -92,13 +92,12 @@ def serialized(columns):
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
 
 
-def analyse(folder, requests, stage1_end=None, count_by_day=False, **settings):
+def analyse(folder, requests, stage1_end=None, contract=CONTRACT, **settings):
     """Transform's output for these requests."""
     settings = TransformSettings(**{"oov_buckets": OOV, "max_words": 100, **settings}).model_dump()
-    counted = {"stage1_end": stage1_end, "count_by_day": count_by_day}
-    config = {"contract": dataclasses.asdict(CONTRACT), **counted, **settings}
-    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(raw_feature_spec(CONTRACT)))
-    rows = [{name: columns.get(name, []) for name in KINDS} for columns in requests]
+    config = {"contract": dataclasses.asdict(contract), "stage1_end": stage1_end, **settings}
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(raw_feature_spec(contract)))
+    rows = [{column.name: columns.get(column.name, []) for column in contract.raw_columns} for columns in requests]
     with beam.Pipeline(options=OPTIONS) as pipeline, tft_beam.Context(temp_dir=str(folder / "tmp")):
         data = pipeline | beam.Create(rows)
         _, transform_fn = (data, metadata) | tft_beam.AnalyzeAndTransformDataset(
@@ -120,12 +119,12 @@ def transform(analysed):
     return transformer(analysed)
 
 
-def transformer(analysed):
+def transformer(analysed, contract=CONTRACT):
     """Requests -> transformed columns as NumPy arrays; candidate columns as one list per request."""
     graph = TransformGraph(analysed.transform_savedmodel_dir)
 
     def _transform(*requests):
-        raw = tf.io.parse_example([serialized(r) for r in requests], raw_feature_spec(CONTRACT))
+        raw = tf.io.parse_example([serialized(r) for r in requests], raw_feature_spec(contract))
         return {
             name: tf.RaggedTensor.from_sparse(value).to_list() if isinstance(value, tf.SparseTensor) else value.numpy()
             for name, value in graph(raw).items()
@@ -284,7 +283,7 @@ def test_future_items_are_counted_for_the_log_q_correction(analysed):
     spec = spec_of(analysed)
     assert item_words(analysed, spec) == [b"a", b"b", b"c", b"d", b"e"]
     # Of the futures alone: c, then b and a.
-    assert item_counts(analysed, spec, SplitSettings()).tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
+    assert item_counts(analysed, spec).tolist() == [0, 0, 0, 1, 1, 1, 0, 0]
     assert spec.unseen_ids("item_id") == OOV and spec.unseen_ids("cost") == 0
 
 
@@ -298,32 +297,20 @@ def test_futures_after_stage_1_are_not_counted_and_rare_items_count_for_their_bu
     spec = spec_of(analysed)
     assert item_words(analysed, spec) == [b"a"]
     (bucket,) = transformer(analysed)(request(["rare"]))["candidate_item_id"][0]
-    counts = item_counts(analysed, spec, SplitSettings())
+    counts = item_counts(analysed, spec)
     assert 0 < bucket <= OOV and counts[FIRST_WORD] == 2 and counts[bucket] == 1 and counts.sum() == 3
 
 
 @pytest.mark.parametrize("hash_buckets", [{}, {"item_id": 50}])
-def test_futures_are_counted_by_day_where_the_log_is_in_spans(tmp_path, hash_buckets):
-    day = NOW // DAY
-    moments = [day * DAY - 1, day * DAY, (day + 1) * DAY, (day + 2) * DAY - 1, (day + 2) * DAY]
-    requests = [request(["a"], future=["a", "two words"], now=moment) for moment in moments]
-    analysed = analyse(tmp_path, requests, count_by_day=True, hash_buckets=hash_buckets)
+def test_futures_are_counted_by_span_where_the_log_is_in_spans(tmp_path, hash_buckets):
+    requests = [{**request(["a"], future=["a", "two words"]), SPAN: [span]} for span in (7, 8, 9, 9, 10)]
+    contract = dataclasses.replace(CONTRACT, in_spans=True)
+    analysed = analyse(tmp_path, requests, contract=contract, hash_buckets=hash_buckets)
     spec = spec_of(analysed, hash_buckets=hash_buckets)
-
-    def counted(start, **ends):
-        spans = {"stage1": 1, "newest": 1}
-        split = SplitSettings(spans=spans, start=start * DAY, **{name: end * DAY for name, end in ends.items()})
-        return item_counts(analysed, spec, split)
-
-    # Of the second and the third day, on one of which there are two requests.
-    counts = counted(day, stage1_end=day + 2, train_end=day + 5, eval_end=day + 6)
-    made = transformer(analysed)(request(["a", "two words"]))["candidate_item_id"][0]
-    assert counts[made].tolist() == [3, 3] and counts.sum() == 6
-    counts = counted(day - 1, stage1_end=day, train_end=day + 5, eval_end=day + 6)
-    assert counts[made].tolist() == [1, 1]
-    split = {"stage1_end": None, "train_end": (day + 3) * DAY, "eval_end": (day + 4) * DAY, "start": (day + 1) * DAY}
-    counts = item_counts(analysed, spec, SplitSettings(spans={"stage1": 1, "stage2": 0, "newest": 1}, **split))
-    assert counts[made].tolist() == [3, 3]
+    made = transformer(analysed, contract)(request(["a", "two words"]))["candidate_item_id"][0]
+    for spans, count in ((range(8, 10), 3), (range(7, 8), 1), (range(20), 5)):
+        counts = item_counts(analysed, spec, spans)
+        assert counts[made].tolist() == [count, count] and counts.sum() == 2 * count
 
 
 def test_hashed_columns_have_buckets_and_no_vocabulary(tmp_path):
@@ -344,7 +331,7 @@ def test_hashed_columns_have_buckets_and_no_vocabulary(tmp_path):
     # The same item is the same everywhere, in training or new; nothing stays nothing; all buckets are in use.
     assert made["moveline_item_id"][0, -1] == ids[0] and made["future_item_id"][0, 0] == ids[1]
     assert ids[5] == 0 and set(ids[6:]) == set(range(1, 51))
-    counts = item_counts(analysed, spec, SplitSettings())
+    counts = item_counts(analysed, spec)
     assert counts.sum() == 3 and all(counts[ids[place]] >= 1 for place in range(3))
 
 

@@ -57,14 +57,13 @@ def artifact(kind, folder, splits=()):
     return made
 
 
-def transform(log, examples, rules, out, kept=None, counts_by_day=True):
+def transform(log, examples, rules, out, kept=None):
     """Runs the executor; returns Transform's output."""
     contract, splits = rules.contract, ("vocabulary", "stage1", "stage2")
     custom = {
         "contract": dataclasses.asdict(contract),
         **TransformSettings(oov_buckets=4).model_dump(mode="json"),
         "stage1_end": None,
-        "count_by_day": counts_by_day,
         **({CACHE: str(kept)} if kept else {}),
     }
     schema_file = write_schema(contract, out / "schema", None)

@@ -69,8 +69,7 @@ def test_ctr_model_with_similarities_reads_cosines_behind_all_else(spec, ctr_wit
     close(plain[..., -steps - SIMILAR : -SIMILAR], vectors @ states.transpose(0, 2, 1))
     # The first of the last seven: the largest cosine with the newest three events of the target's category.
     items, moveline = ctr.encoder.candidates(features), ctr.encoder.moveline(features)
-    ours = ctr.generator.beyond_category(items).numpy()
-    theirs = ctr.generator.beyond_category({field: moveline[field] for field in items}).numpy()
+    _, ours, theirs = (vectors.numpy() for vectors in ctr.generator.of_items(features))
     same = items["category_id"].numpy()[:, :, None] == moveline["category_id"].numpy()[:, None]
     same &= moveline["item_id"].numpy()[:, None] != 0
     close(plain[..., -SIMILAR], (ours @ theirs.transpose(0, 2, 1) * same)[:, :, -3:].max(-1))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from amen_tf import losses
-from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, ITEM_ID, VELOCITY
+from amen_tf.features import CANDIDATE, DIVERSITY, FLOW, ITEM_ID, MOVELINE, VELOCITY
 from amen_tf.layers.request_encoder import with_prefix
 from amen_tf.models.frozen_generator import FrozenGenerator
 from tests.amen_tf import batches
@@ -51,7 +51,8 @@ def test_candidate_vectors_come_from_the_generators_table(frozen, generator, fea
 
 def test_what_an_id_says_beyond_its_category(frozen, generator, features):
     items = with_prefix(features, CANDIDATE, generator.spec.contract.item_fields)
-    beyond = frozen.beyond_category(items).numpy()
+    beyond = frozen.of_items(features).beyond.numpy()
+    close(beyond, generator.beyond_category(items))
     category = generator.item_vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])}).numpy()
     there = items[ITEM_ID].numpy() != 0
     # A unit vector at right angles to the category's, in the plane of the two; nothing where there is no item.
@@ -61,8 +62,21 @@ def test_what_an_id_says_beyond_its_category(frozen, generator, features):
     along = (vectors * category).sum(-1, keepdims=True) * category
     across = (vectors * beyond).sum(-1, keepdims=True) * beyond
     np.testing.assert_allclose(along + across, vectors, atol=1e-5)
-    hidden = {**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])}
-    np.testing.assert_array_equal(frozen.beyond_category(hidden), 0.0)
+    hidden = {**features, CANDIDATE + ITEM_ID: tf.zeros_like(items[ITEM_ID])}
+    np.testing.assert_array_equal(frozen.of_items(hidden).beyond, 0.0)
+
+
+def test_all_of_a_request_at_once(frozen, generator, features):
+    flow, items = frozen.of_request(features)
+    alone = frozen(features)
+    assert flow.keys() == alone.keys()
+    for name in flow:
+        close(flow[name], alone[name])
+    for together, apart in zip(items, frozen.of_items(features), strict=True):
+        close(together, apart)
+    close(items.candidates, frozen.candidate_vectors(features))
+    moveline = with_prefix(features, MOVELINE, generator.spec.contract.item_fields)
+    close(items.moveline_beyond, generator.beyond_category(moveline))
 
 
 @pytest.mark.parametrize("rows", [1, 4])

@@ -168,6 +168,20 @@ def test_a_folder_a_day(daily):
     assert len(found) == 10 and all(len(files) == 1 for files in found.values())
 
 
+def test_files_of_a_job_that_is_still_writing_are_no_files_of_a_span(daily):
+    log = daily(3) + "/{YYYY}-{MM}-{DD}"
+    folder = pathlib.Path(log.split("/{")[0], "2026-02-27")
+    for name in ("_temporary/0/part-0.csv", ".staging/part-0.csv", "readme.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(HEADER)
+    assert spans.spans_of(log)[number(dt.date(2026, 2, 27))] == [str(folder / "part-0.csv")]
+    assert all("_temporary" not in path for path in spans.spans_of(f"{log}/**/*.csv")[number(dt.date(2026, 2, 27))])
+    # What the pattern itself names is meant.
+    (folder.parent / "_mine").mkdir()
+    (folder.parent / "_mine" / "7.csv").write_text(HEADER)
+    assert list(spans.spans_of(f"{folder.parent}/_mine/{{SPAN}}.csv")) == [7]
+
+
 def test_other_braces_in_a_path_are_a_path(tmp_path):
     log = tmp_path / "run{1}" / "log.csv"
     log.parent.mkdir()

@@ -71,7 +71,7 @@ def test_whether_impressions_enter_as_clicks_is_settled_for_all(log, tmp_path):
 def test_numbered_spans_begin_with_their_first_impression_and_dates_at_midnight(log, tmp_path):
     assert SpansReport.of(log, settings(log), {}).begin(20_001) == 20_001 * DAY + 60
     write(tmp_path, 20_001, rows_of(20_001)[:1])
-    with pytest.raises(EventLogError, match="span 20001 has no labelled impressions"):
+    with pytest.raises(EventLogError, match="span 20001, with which a split begins, has no labelled impressions"):
         SpansReport.of(log, settings(log), {}).begin(20_001)
     dated = tmp_path / "2026-11-20"
     dated.mkdir()
@@ -80,6 +80,19 @@ def test_numbered_spans_begin_with_their_first_impression_and_dates_at_midnight(
     assert SpansReport.of(log, DataSettings(log=log, first_span="2026-11-20", last_span="2026-11-20"), {}).begin(
         20_777
     ) == (20_777 * DAY)
+
+
+def test_impressions_that_come_late_move_no_border(log, tmp_path):
+    late = rows_of(20_000)[1:2] * 3
+    many = [f"w{n},{20_001 * DAY + 700 + n},feed,impression,i,0" for n in range(60)]
+    write(tmp_path, 20_001, [*rows_of(20_001), *many, *late])
+    # Earlier than all of the span before: these are few, and the begin lies behind that span all the same.
+    write(tmp_path, 20_002, [*rows_of(20_002), *late])
+    found = SpansReport.of(log, settings(log), {})
+    found.require_ascending()
+    begins = [found.begin(span) for span in range(20_000, 20_004)]
+    assert begins == sorted(set(begins)) and begins[1] == 20_001 * DAY + 60
+    assert 20_001 * DAY + 700 < begins[2] <= 20_002 * DAY + 600
 
 
 def test_spans_must_follow_one_another_in_time(log, tmp_path):

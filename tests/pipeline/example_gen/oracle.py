@@ -24,20 +24,21 @@ def make_examples(events, rules, clicks_are_logged):
 def make_span_examples(events, rules, clicks_are_logged, span, until, depth, all_is_known=False):
     """Examples of the requests of one span, in no particular order.
 
-    Events have a `_span`. What happened is known from `depth` spans before on, of earlier spans what is remembered, or
-    all of it, which is the same where spans do not overlap in time. Future items reach to the span `until`.
+    Events say which span they are of. What happened is known from `depth` spans before on, of earlier spans what is
+    remembered, or all of it, which is the same where spans do not overlap in time. Future items reach to the span
+    `until`.
     """
     by_user = {}
-    for event in _in_order(events, rules, ["_span"]):
+    for event in _in_order(events, rules, [features.SPAN]):
         by_user.setdefault(event["user_id"], []).append(event)
     made = []
     for of_user in by_user.values():
-        known = [e for e in of_user if span - depth <= e["_span"] <= span]
+        known = [e for e in of_user if span - depth <= e[features.SPAN] <= span]
         if not all_is_known:
-            remembered = _remembered([e for e in known if e["_span"] < span], rules, clicks_are_logged)
-            known = [e for e in known if e["_span"] == span or id(e) in remembered]
-        ahead = [e for e in of_user if span <= e["_span"] <= until]
-        groups = _requests(known, rules, lambda e: e["_span"])
+            remembered = _remembered([e for e in known if e[features.SPAN] < span], rules, clicks_are_logged)
+            known = [e for e in known if e[features.SPAN] == span or id(e) in remembered]
+        ahead = [e for e in of_user if span <= e[features.SPAN] <= until]
+        groups = _requests(known, rules, lambda e: e[features.SPAN])
         request_time = _times(groups)
         for (_, of_span), group in groups.items():
             if of_span == span:
@@ -62,9 +63,9 @@ def _remembered(before, rules, clicks_are_logged):
     for is_of_kind, count in kinds:
         of_kind = [e for e in before if is_of_kind(e)]
         for place, event in enumerate(of_kind):
-            if sum(later["_span"] >= event["_span"] for later in of_kind[place + 1 :]) < count:
+            if sum(later[features.SPAN] >= event[features.SPAN] for later in of_kind[place + 1 :]) < count:
                 kept.add(id(event))
-    for group in _requests(before, rules, lambda e: e["_span"]).values():
+    for group in _requests(before, rules, lambda e: e[features.SPAN]).values():
         if any(id(e) in kept for e in group):
             kept.add(id(group[0]))
     return kept
@@ -169,6 +170,7 @@ def _example(contract, head, t, moveline, candidates, future, diff, request_time
         "user_id": _scalar(head["user_id"]),
         "request_id": _scalar(head["request_id"]),
         "timestamp": [t],
+        **({features.SPAN: [head[features.SPAN]]} if contract.in_spans else {}),
         "scene": _scalar(head["scene"]),
         "label": [e["label"] for e in candidates],
         "moveline_scene": [_raw(e["scene"]) for e in moveline],

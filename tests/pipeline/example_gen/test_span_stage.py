@@ -1,5 +1,6 @@
 """The stage on a log in daily files: what it makes of a window, and what it need not make again a day later."""
 
+import dataclasses
 import datetime as dt
 import json
 import pathlib
@@ -9,11 +10,11 @@ import shutil
 import pytest
 from tfx.types import standard_artifacts
 
+from amen_tf.features import SPAN
 from pipeline.event_log.errors import EventLogError
 from pipeline.example_gen import executor, steps
 from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
-from pipeline.example_gen.sorted_log import SPAN
 from pipeline.example_gen.span_plan import future_reach
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, shown
@@ -180,6 +181,16 @@ def test_changed_files_are_read_again_with_all_that_depends_on_them(log, opened)
     assert opened[1:] == [names(*range(2, 9))]
 
 
+def test_a_newest_day_that_changes_is_read_again_without_its_history(log, opened):
+    log.run(FIRST + 7)
+    log.run(FIRST + 8)
+    log.write(FIRST + 8, of_day(FIRST + 8)[:-6])
+    moved, rules = log.run(FIRST + 8)
+    assert opened[2:] == [names(7, 8)]
+    changed = expected(rules, window(FIRST + 8), lambda span: of_day(span)[: -6 if span == FIRST + 8 else None])
+    assert comparable(read_examples(moved, rules)) == comparable(changed)
+
+
 def test_other_rules_or_code_make_everything_anew(log, opened):
     log.run(FIRST + 7)
     log.run(FIRST + 7, code="other code")
@@ -195,13 +206,19 @@ def test_the_number_of_shards_changes_no_example(log):
 
 def test_the_store_keeps_what_the_next_window_needs_and_no_more(log):
     log.run(FIRST + 7)
+    (log.store / "notes.txt").write_text("Mine.")
+    (log.store / str(FIRST + 2) / "notes.txt").write_text("Mine.")
     log.run(FIRST + 8)
-    kept = sorted(int(path.name) for path in log.store.iterdir())
-    assert kept == [FIRST + span for span in range(3, 9)]
-    kinds = {path.name: sorted(p.name.split("-")[0] for p in path.iterdir()) for path in log.store.iterdir()}
+    log.run(FIRST + 8)
+    kept = sorted(int(path.name) for path in log.store.iterdir() if path.name.isdigit())
+    assert kept == [FIRST + span for span in range(2, 9)]
+    kinds = {str(span): sorted(p.name.split("-")[0] for p in (log.store / str(span)).iterdir()) for span in kept}
+    assert kinds.pop(str(FIRST + 2)) == ["notes.txt"] and (log.store / "notes.txt").exists()
+    assert not list((log.store / "_unfinished").iterdir())
     # With and without the next day's future items; the newest has no next day yet.
     assert kinds[str(FIRST + 8)] == ["examples"] and kinds[str(FIRST + 5)] == ["examples", "examples"]
-    assert [span for span, of in kinds.items() if "history" in of] == [str(FIRST + 7)]
+    # From here goes on the next window, and this one if its newest day changes.
+    assert [span for span, of in kinds.items() if "history" in of] == [str(FIRST + 6), str(FIRST + 7)]
 
 
 def test_what_was_cut_off_is_made_again(log, opened, monkeypatch):
@@ -245,6 +262,32 @@ def test_bad_rows_that_stop_the_run_stop_it_again(log):
     for _ in range(2):
         with pytest.raises(EventLogError, match="1 of .* rows of the event log break its rules"):
             log.run(FIRST + 7)
+
+
+def test_a_share_of_bad_rows_is_one_of_the_window(log):
+    log.data = {"bad_rows": "quarantine", "max_bad_share": 0.012}
+    log.run(FIRST + 7)
+    # Two of this day's rows, and of what is read for it, are more than that; of the window they are fewer.
+    broken = [{**e, "user_id": ""} for e in of_day(FIRST + 8)[:2]]
+    log.write(FIRST + 8, [*of_day(FIRST + 8)[2:], *broken])
+    folder, _ = log.run(FIRST + 8)
+    assert json.loads((folder / "report.json").read_text())["rows"]["quarantined"] == 2
+    # Bad rows of days that are not read any more are shown too.
+    for span in (9, 10):
+        log.write(FIRST + span, [*of_day(FIRST + span), {**of_day(FIRST + span)[0], "user_id": ""}])
+    log.run(FIRST + 9)
+    with pytest.raises(EventLogError, match=rf"4 of 254 rows.*(?s:.*){date(FIRST + 8)}.csv, row 41.*no user"):
+        log.run(FIRST + 10)
+
+
+def test_the_report_says_whether_clicks_are_logged(log):
+    folder, _ = log.run(FIRST + 7)
+    assert not json.loads((folder / "report.json").read_text())["clicks_are_logged"]
+    log.write(FIRST + 5, [*of_day(FIRST + 5), event((FIRST + 5) * DAY, "click")])
+    for newest in (FIRST + 7, FIRST + 8):
+        folder, _ = log.run(newest, impressions_as_clicks="never")
+        report = json.loads((folder / "report.json").read_text())
+        assert report["clicks_are_logged"] and not report["impressions_enter_as_clicks"]
 
 
 def test_heavy_users_are_cut_by_the_day(log):
@@ -318,6 +361,9 @@ def test_a_store_on_another_file_system_is_copied_from(log, monkeypatch):
 def test_rules_must_be_settled(log):
     with pytest.raises(ValueError, match="spans.newest to be named"):
         log.rules(FIRST + 7, impressions_as_clicks="auto")
+    rules = log.rules(FIRST + 7)
+    with pytest.raises(ValueError, match="Expected the splits .*'stage1', 'stage2'.*got"):
+        dataclasses.replace(rules, split_names=("train", "eval", "test"))
 
 
 def test_a_split_without_requests_is_named_with_its_spans(log):

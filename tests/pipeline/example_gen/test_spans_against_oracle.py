@@ -7,10 +7,10 @@ import pytest
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
+from amen_tf.features import SPAN
 from pipeline.example_gen import history
 from pipeline.example_gen.history import kept_history
 from pipeline.example_gen.moveline import make_plan
-from pipeline.example_gen.sorted_log import SPAN
 from tests.mutants import mutant
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import as_lists, event, make_rules, shown, to_table

@@ -1,0 +1,132 @@
+"""Warm-up requests of an exported model: one for every signature and number of candidates, run once before it is kept.
+
+In: an exported CTR model, its features and words. Out: `assets.extra/tf_serving_warmup_requests`, which TensorFlow
+Serving replays before a version answers. A record that fails there fails the load of the version; so it fails the run
+here first.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from amen_tf.features import FeatureContract, RawColumn
+from amen_tf.signatures import (
+    FLOW_COLUMNS,
+    INTEREST_FLOW,
+    RANK,
+    RANK_WITH_FLOW,
+    SERVING_DEFAULT,
+    TRANSFORM_FEATURES,
+)
+from serving.double.errors import ApiError
+from serving.double.model import LoadedModel
+from serving.double.warmup import WARMUP_FILE, replay_warmup
+
+_NOW = 1_700_000_000
+_TYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+
+
+class WarmupError(RuntimeError):
+    """An exported model that does not answer its own warm-up requests."""
+
+
+def write_warmup(
+    folder: pathlib.Path, contract: FeatureContract, words: Mapping[str, Sequence[str]], candidates: Iterable[int]
+) -> int:
+    """Writes the requests and has the model answer them.
+
+    Args:
+      folder: of the exported model.
+      contract: its features.
+      words: meaning -> some of its words, with which to fill columns; none fills them with a word that is unknown.
+      candidates: numbers of candidates N, one request each.
+
+    Returns:
+      How many there are.
+
+    Raises:
+      WarmupError: the model cannot be loaded, or fails on a request.
+    """
+    signatures = tf.saved_model.load(str(folder)).signatures
+    records = [
+        _record(name, inputs) for name, inputs in _requests(signatures, Columns(contract, words), list(candidates))
+    ]
+    path = folder / WARMUP_FILE
+    path.parent.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in records:
+            writer.write(record.SerializeToString())
+    try:
+        replay_warmup(LoadedModel(folder))
+    except ApiError as error:
+        raise WarmupError(
+            f"The exported model does not answer its own warm-up requests, so no server would take it: {error.message} "
+            f"({error.code}). The model is in {folder}."
+        ) from error
+    return len(records)
+
+
+def _requests(signatures: Mapping[str, Callable], columns: "Columns", candidates: list[int]):
+    """(signature, inputs) of every request."""
+    flow = {}
+    if INTEREST_FLOW in signatures:
+        inputs = {c.name: columns.filled(c, 1) for c in columns.of_flow}
+        yield INTEREST_FLOW, inputs
+        flow = {name: value.numpy() for name, value in signatures[INTEREST_FLOW](**inputs).items()}
+    for count in candidates:
+        inputs = {c.name: columns.filled(c, count) for c in columns.of_rank}
+        yield RANK, inputs
+        if RANK_WITH_FLOW in signatures:
+            yield RANK_WITH_FLOW, {**inputs, **{name: flow[name] for name in FLOW_COLUMNS}}
+    for name in (SERVING_DEFAULT, TRANSFORM_FEATURES):
+        yield name, {"examples": tf.constant([columns.example(max(candidates))])}
+
+
+class Columns:
+    """Values for the raw columns of a request.
+
+    Args:
+      contract: the features.
+      words: see `write_warmup`.
+    """
+
+    def __init__(self, contract: FeatureContract, words: Mapping[str, Sequence[str]]):
+        self._contract, self._words = contract, words
+        self.of_flow = [c for c in contract.request_columns if c.name == "timestamp"] + list(contract.moveline_columns)
+        self.of_rank = [*contract.request_columns, *contract.moveline_columns, *contract.candidate_columns]
+
+    def filled(self, column: RawColumn, candidates: int) -> tf.Tensor:
+        """`[1]`, `[1, L]` or `[1, N]`: the column of one request."""
+        values = self._values(column, candidates)
+        return tf.constant(values if column.scalar else [values], _TYPES[column.kind])
+
+    def example(self, candidates: int) -> bytes:
+        """The same request as a serialized tf.Example."""
+        example = tf.train.Example()
+        for column in self.of_rank:
+            values, feature = self._values(column, candidates), example.features.feature[column.name]
+            if column.kind == "string":
+                feature.bytes_list.value.extend(value.encode() for value in values)
+            else:
+                (feature.int64_list if column.kind == "int" else feature.float_list).value.extend(values)
+        return example.SerializeToString()
+
+    def _values(self, column: RawColumn, candidates: int) -> list:
+        of_moveline = column in self._contract.moveline_columns
+        count = 1 if column.scalar else self._contract.moveline_length if of_moveline else candidates
+        if column.kind == "int":
+            return [_NOW - place for place in range(count, 0, -1)] if of_moveline else [_NOW]
+        if column.kind == "float":
+            return [0.0] * count
+        words = self._words.get(column.meaning) or ["warm-up"]
+        return [words[place % len(words)] for place in range(count)]
+
+
+def _record(signature: str, inputs: Mapping[str, tf.Tensor]) -> prediction_log_pb2.PredictionLog:
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    for name, value in inputs.items():
+        request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+    return prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))

@@ -23,7 +23,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.pusher import Pusher
 from pipeline.resolver import LastBlessedBefore, LastBlessedOfEarlierWindow
 from pipeline.trainers.component import Trainer, borders
-from pipeline.transform import CACHE, SpanTransform
+from pipeline.transform import SpanTransform
 
 # Ids of the stages; also the names that people see.
 EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
@@ -102,7 +102,7 @@ def create_pipeline(
         statistics.outputs["statistics"], schema.outputs["schema"], fingerprint("pipeline.example_validator")
     ).with_id(VALIDATION)
     in_spans = splits.spans is not None
-    kept_analyses = {CACHE: f"{span_folder}/analyses"} if in_spans and span_folder else {}
+    kept_analyses = {SpanTransform.CACHE: f"{span_folder}/analyses"} if in_spans and span_folder else {}
     transform = (SpanTransform if kept_analyses else Transform)(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["schema"],

@@ -23,9 +23,6 @@ from tfx.types import standard_artifacts, standard_component_specs
 
 from pipeline.example_gen.executor import SPANS_FILE
 
-# In the component's custom_config.
-CACHE = "analyzer_cache"
-
 
 class SpanProcessor(executor.TransformProcessor):
     """Analyses every span of a split as a dataset of its own."""
@@ -77,7 +74,7 @@ class SpanExecutor(executor.Executor):
         exec_properties: dict[str, Any],
     ) -> None:
         """See `tfx.components.transform.executor.Executor`."""
-        folder = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])[CACHE]
+        folder = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])[SpanTransform.CACHE]
         fresh = f"{folder}.{uuid.uuid4().hex}"
         kept = {standard_component_specs.ANALYZER_CACHE_KEY: [_cache(folder)]} if fileio.exists(folder) else {}
         made = {standard_component_specs.UPDATED_ANALYZER_CACHE_KEY: [_cache(fresh)]}
@@ -96,6 +93,7 @@ class SpanExecutor(executor.Executor):
 class SpanTransform(Transform):
     """TFX's Transform with `SpanExecutor`; `custom_config` has a folder under `CACHE`."""
 
+    CACHE = "analyzer_cache"
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(SpanExecutor)
 
 

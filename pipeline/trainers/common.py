@@ -102,10 +102,12 @@ class Stage(contextlib.AbstractContextManager):
         """The weights in a file of the earlier model's `assets.extra/`, to go on from; None without such a model."""
         return self.earlier and WarmStart(self.earlier.weights(file), self.earlier.ids, self.ids)
 
-    def export(self, model: RankingModel) -> None:
+    def export(self, model: RankingModel) -> ServingModel:
         """Writes a servable model with the Transform graph inside."""
         transform = TransformGraph(self.transform.transform_savedmodel_dir)
-        ServingModel(model, self.spec.contract, transform, self.width).export(self.output)
+        serving = ServingModel(model, self.spec.contract, transform, self.width)
+        serving.export(self.output)
+        return serving
 
     def explain(self, fitted: Fitted) -> None:
         """Writes what made the model beside it: spec, settings, weights by name, their source, history."""

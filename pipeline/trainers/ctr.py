@@ -48,11 +48,11 @@ def run_fn(fn_args) -> None:
         warm = stage.warm_start(WEIGHTS)
         fitted = fit_ctr(stage.spec, settings, windows, session, weights, generator, flows, earlier, warm)
         write_images(_figures(stage, fitted.model), stage.session.log_dir)
-        stage.export(fitted.model)
+        exported = stage.export(fitted.model).exported
         wanted = ServingSettings(**stage.config["settings"]["serving"])
         learned = vocabulary_words(stage.transform, stage.spec)
         words = {meaning: [word.decode() for word in known[:_WORDS]] for meaning, known in learned.items()}
-        write_warmup(stage.output, stage.spec.contract, words, wanted.warmup_candidates)
+        write_warmup(stage.output, exported, stage.spec.contract, words, wanted.warmup_candidates)
         stage.explain(fitted)
         for theirs, here in ((BASE_WEIGHTS, BASE_WEIGHTS), (WEIGHTS, GENERATOR_WEIGHTS)):
             shutil.copyfile(generator / EXTRA / theirs, stage.output / EXTRA / here)

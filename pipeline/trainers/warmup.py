@@ -6,7 +6,7 @@ here first.
 """
 
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -33,12 +33,17 @@ class WarmupError(RuntimeError):
 
 
 def write_warmup(
-    folder: pathlib.Path, contract: FeatureContract, words: Mapping[str, Sequence[str]], candidates: Iterable[int]
+    folder: pathlib.Path,
+    signatures: Mapping[str, Callable],
+    contract: FeatureContract,
+    words: Mapping[str, Sequence[str]],
+    candidates: Iterable[int],
 ) -> int:
     """Writes the requests and has the model answer them.
 
     Args:
       folder: of the exported model.
+      signatures: its functions, by name.
       contract: its features.
       words: meaning -> some of its words, with which to fill columns; none fills them with a word that is unknown.
       candidates: numbers of candidates N, one request each.
@@ -49,10 +54,8 @@ def write_warmup(
     Raises:
       WarmupError: the model cannot be loaded, or fails on a request.
     """
-    signatures = tf.saved_model.load(str(folder)).signatures
-    records = [
-        _record(name, inputs) for name, inputs in _requests(signatures, Columns(contract, words), list(candidates))
-    ]
+    requests = _requests(signatures, Columns(contract, words), list(candidates))
+    records = [_record(name, inputs) for name, inputs in requests]
     path = folder / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -68,20 +71,23 @@ def write_warmup(
     return len(records)
 
 
-def _requests(signatures: Mapping[str, Callable], columns: "Columns", candidates: list[int]):
+def _requests(
+    signatures: Mapping[str, Callable], columns: "Columns", candidates: list[int]
+) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
     """(signature, inputs) of every request."""
     flow = {}
     if INTEREST_FLOW in signatures:
         inputs = {c.name: columns.filled(c, 1) for c in columns.of_flow}
         yield INTEREST_FLOW, inputs
-        flow = {name: value.numpy() for name, value in signatures[INTEREST_FLOW](**inputs).items()}
+        flow = signatures[INTEREST_FLOW](inputs)
     for count in candidates:
         inputs = {c.name: columns.filled(c, count) for c in columns.of_rank}
         yield RANK, inputs
         if RANK_WITH_FLOW in signatures:
             yield RANK_WITH_FLOW, {**inputs, **{name: flow[name] for name in FLOW_COLUMNS}}
     for name in (SERVING_DEFAULT, TRANSFORM_FEATURES):
-        yield name, {"examples": tf.constant([columns.example(max(candidates))])}
+        if name in signatures:
+            yield name, {"examples": tf.constant([columns.example(max(candidates))])}
 
 
 class Columns:

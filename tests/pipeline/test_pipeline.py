@@ -10,7 +10,7 @@ from tfx.types import Channel, standard_artifacts
 from amen_tf.config import Settings, SettingsError
 from pipeline.example_gen.inputs import store_of
 from pipeline.pipeline import Earlier, create_pipeline
-from pipeline.transform import CACHE, SpanTransform
+from pipeline.transform import SpanTransform
 
 BORDERS = ("split.stage1_end=1700000000", "split.train_end=1700100000", "split.eval_end=1700200000")
 
@@ -119,7 +119,7 @@ def test_what_is_kept_of_spans_lies_apart(tmp_path):
     )
     nodes = {node.id: node for node in made.components}
     store = store_of(nodes["example_gen"].exec_properties)
-    analyses = json.loads(nodes["transform"].exec_properties["custom_config"])[CACHE]
+    analyses = json.loads(nodes["transform"].exec_properties["custom_config"])[SpanTransform.CACHE]
     # What a new window has no use for is deleted from the store: nothing else may lie in it.
     assert (store, analyses) == (str(kept / "examples"), str(kept / "analyses"))
     assert isinstance(nodes["transform"], SpanTransform)

@@ -14,7 +14,7 @@ from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
 from amen_tf.config import TransformSettings
 from pipeline.example_gen import wire
-from pipeline.transform import CACHE, SpanTransform
+from pipeline.transform import SpanTransform
 from schemas.loader import write_schema
 from tests.pipeline.example_gen.test_span_stage import FIRST, Log, of_day
 
@@ -64,7 +64,7 @@ def transform(log, examples, rules, out, kept=None):
         "contract": dataclasses.asdict(contract),
         **TransformSettings(oov_buckets=4).model_dump(mode="json"),
         "stage1_end": None,
-        **({CACHE: str(kept)} if kept else {}),
+        **({SpanTransform.CACHE: str(kept)} if kept else {}),
     }
     schema_file = write_schema(contract, out / "schema", None)
     inputs = {

@@ -18,7 +18,7 @@ class CopyReport(NamedTuple):
     Attributes:
       copied: as they are in the source; of a warm start, row by row, see `amen_tf.warm_start`.
       extended: the source's rows copied, further rows zero.
-      absent: not in the source, or not among the parts asked for, or of ids that mean something else there.
+      absent: not in the source, or not among the parts asked for, or of ids or features that are others there.
       other_shape: of another shape in the source.
     """
 

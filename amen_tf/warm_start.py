@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from amen_tf.features import AGE, CANDIDATE, FeatureContract
 from amen_tf.initialization import CopyReport, InitializationError, copy_by_name, named_weights
+from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.spec import ModelSpec
 
 # Tables of these layers under the name `age` hold buckets of time; under any other, a declared feature of that name.
@@ -93,10 +94,13 @@ def moved(
 
     Returns:
       The earlier weights by name: tables of ids in the shape of `fresh`, all others as they are. A table is left out
-      where no row of it stands for the same in both runs.
+      where no row of it stands for the same in both runs, a kernel of the merge MLP where the declared features behind
+      its rows are others, or in another order.
     """
     found = {}
     for name, weight in weights.items():
+        if _declared(name, source) != _declared(name, target):
+            continue
         meaning = meaning_of_table(name, target.spec.contract)
         if meaning is None or name not in fresh or fresh[name].shape[1:] != weight.shape[1:]:
             found[name] = weight
@@ -151,6 +155,12 @@ def word_counts(source: Ids, target: Ids) -> dict[str, dict[str, int]]:
         kept = len(_common(before, now).source)
         counts[meaning] = {"kept": kept, "new": len(now) - kept, "gone": len(before) - kept}
     return counts
+
+
+def _declared(name: str, ids: Ids) -> list[tuple]:
+    """The declared features that a kernel has rows for, in the order of the rows; none for other weights."""
+    features = ids.spec.contract.owned_by(*MERGE_INPUTS.get(name, ()))
+    return [(feature.owner, feature.name, feature.kind, feature.fields) for feature in features]
 
 
 def _first(count: int) -> Rows:

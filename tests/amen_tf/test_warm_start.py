@@ -12,6 +12,7 @@ from amen_tf.config import CtrSettings, GeneratorSettings
 from amen_tf.features import AGE, CANDIDATE, MOVELINE, SCENE, Feature, FeatureContract
 from amen_tf.fitting.generator import start_warm
 from amen_tf.initialization import InitializationError, named_weights
+from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import export_generator
 from amen_tf.models.generator import Generator
@@ -314,6 +315,44 @@ def test_weights_of_another_shape_are_left_and_told(runs, requests):
     assert set(report.other_shape) == {"merge/hidden/0/kernel", "merge/hidden/0/bias", "merge/logit/kernel"}
     for name in report.other_shape:
         np.testing.assert_array_equal(values(models[1])[name], before[name])
+
+
+POSITION, PRICE, DEVICE, LIKES = (batches.DECLARED[place] for place in (1, 2, 3, 5))
+CANDIDATES, REQUESTS = MERGE_INPUTS
+
+
+@pytest.mark.parametrize(
+    ("declared", "left"),
+    [
+        # Two features of an owner in the other order; one of each owner instead.
+        ((PRICE, POSITION, DEVICE, LIKES), {CANDIDATES}),
+        ((POSITION, PRICE, LIKES, DEVICE), {REQUESTS}),
+        ((POSITION, LIKES, PRICE, DEVICE), {REQUESTS}),
+        # Of owners whose features do not lie side by side the order is the same.
+        ((DEVICE, POSITION, PRICE, LIKES), set()),
+        # Another feature in the place of one, which has as many rows.
+        ((POSITION, dataclasses.replace(PRICE, name="rank"), DEVICE, LIKES), {CANDIDATES}),
+        ((POSITION, dataclasses.replace(PRICE, kind="categorical"), DEVICE, LIKES), {CANDIDATES}),
+        ((POSITION, PRICE, DEVICE, dataclasses.replace(LIKES, values=2)), {REQUESTS}),
+    ],
+)
+@pytest.mark.parametrize("name", RANKERS)
+def test_no_feature_is_read_through_the_rows_of_another(name, declared, left, runs, requests):
+    one, two = runs
+    items = tuple(feature for feature in batches.DECLARED if feature.owner == "item")
+    contract = dataclasses.replace(two.spec.contract, declared=(*items, *declared))
+    spec = dataclasses.replace(two.spec, contract=contract, sizes={**two.spec.sizes, "rank": two.spec.sizes["price"]})
+    models = [make_ranker(name, one.spec), make_ranker(name, spec)]
+    features = [requests[0], requests[1] | {CANDIDATE + "rank": requests[1][CANDIDATE + "price"]}]
+    for model, of_run in zip(models, features, strict=True):
+        model(of_run)
+    randomise(models[0])
+    before = values(models[1])
+    report = warm_from(models[0], (one, two._replace(spec=spec))).into(models[1])
+    assert {n for n in (*report.absent, *report.other_shape) if n in MERGE_INPUTS} == left
+    for kernel in MERGE_INPUTS:
+        expected = before if kernel in left else values(models[0])
+        np.testing.assert_array_equal(values(models[1])[kernel], expected[kernel])
 
 
 def test_a_source_that_has_nothing_for_the_model_is_an_error(runs, requests):

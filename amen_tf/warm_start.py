@@ -11,15 +11,24 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from amen_tf.config import Section
 from amen_tf.features import AGE, CANDIDATE, FeatureContract
 from amen_tf.initialization import CopyReport, InitializationError, copy_by_name, named_weights
 from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.spec import ModelSpec
 
+# What to do where an earlier run gives nothing to go on from. A run that is refused is nobody's start.
+START_AFRESH = "warm_start.enabled=false until a run is blessed"
 # Tables of these layers under the name `age` hold buckets of time; under any other, a declared feature of that name.
 LAYERS_WITH_AGES = ("events", "matched")
-# Settings of the model that decide what the numbers of a vector mean; of other ones nothing can be gone on from.
-DECISIVE = ("dim", "heads")
+# Settings by section that decide what weights mean: of a vector's numbers, of the flow, of the inputs of the merge MLP.
+# Where one has changed, weights of the same shape would be read as something else.
+DECISIVE = {
+    "model": ("dim", "heads", "match_features"),
+    "base": ("architecture",),
+    "generator": ("decoder", "readout"),
+    "ctr": ("use_flow", "use_alignment", "flow_similarity", "moveline_similarity"),
+}
 
 
 class Ids(NamedTuple):
@@ -61,24 +70,32 @@ class WarmStart:
         """Copies all that is the same in both runs into a built `model`; the rest is left as initialised.
 
         Raises:
-          InitializationError: the runs have models of another width or other heads, or nothing could be copied.
+          InitializationError: the runs have other settings in `DECISIVE["model"]`, or nothing could be copied.
         """
-        before, now = self.source.spec.shape, self.target.spec.shape
-        changed = [name for name in DECISIVE if getattr(before, name) != getattr(now, name)]
-        if changed:
-            told = ", ".join(f"model.{name} {getattr(before, name)}, got {getattr(now, name)}" for name in changed)
-            raise cannot_start_warm(told)
+        expect_unchanged("model", self.source.spec.shape, self.target.spec.shape)
         fresh = {name: weight.numpy() for name, weight in named_weights(model).items()}
         weights = moved(self.weights, self.source, fresh, self.target)
         return copy_by_name(weights, model, {name.split("/")[0] for name in fresh})
 
 
-def cannot_start_warm(expected: str) -> InitializationError:
-    """The error of a run whose models have no use for the earlier weights; `expected`: which setting was what."""
-    return InitializationError(
-        f"The models cannot start warm. Expected what the earlier run had: {expected}. "
-        "Give the earlier value, or start afresh once: warm_start.enabled=false."
-    )
+def expect_unchanged(section: str, before: Section, now: Section) -> None:
+    """Refuses a warm start across settings that decide what weights mean.
+
+    Args:
+      section: name of the settings, one of `DECISIVE`.
+      before: those of the earlier run.
+      now: those of this one.
+
+    Raises:
+      InitializationError: they differ in what is decisive.
+    """
+    changed = [name for name in DECISIVE[section] if getattr(before, name) != getattr(now, name)]
+    if changed:
+        told = ", ".join(f"{section}.{name} {getattr(before, name)}, got {getattr(now, name)}" for name in changed)
+        raise InitializationError(
+            f"The models cannot start warm. Expected what the earlier run had: {told}. Give the earlier value, or "
+            f"start afresh: {START_AFRESH}."
+        )
 
 
 def moved(

@@ -91,10 +91,15 @@ class Stage(contextlib.AbstractContextManager):
         return Ids(self.spec, vocabulary_words(self.transform, self.spec))
 
     def trainer_settings(self, kind: type[Kind], section: str) -> Kind:
-        """The Trainer's own settings; of a warm start with its share of the learning rate."""
+        """The Trainer's own settings; of a warm start with its share of the learning rate.
+
+        Raises:
+          InitializationError: the earlier model had others of those that decide what weights mean.
+        """
         settings = kind(**self.config["settings"][section])
         if self.earlier is None:
             return settings
+        self.earlier.expect_unchanged(section, settings)
         share = self.config["settings"]["warm_start"]["learning_rate"]
         return settings.model_copy(update={"learning_rate": share * settings.learning_rate})
 

@@ -304,6 +304,14 @@ def test_another_width_is_refused_with_what_to_do(runs, requests):
         warm.into(model)
 
 
+def test_match_features_that_come_or_go_are_refused(runs, requests):
+    # With three features of candidates more the merge MLP would have as many inputs as before, of another meaning.
+    one, two = runs
+    spec = dataclasses.replace(two.spec, shape=two.spec.shape.model_copy(update={"match_features": False}))
+    with pytest.raises(InitializationError, match=r"model\.match_features True, got False"):
+        WarmStart({"merge/hidden/0/bias": np.zeros(8)}, one, two._replace(spec=spec)).into(make_ranker("base", spec))
+
+
 def test_weights_of_another_shape_are_left_and_told(runs, requests):
     one, two = runs
     shape = two.spec.shape.model_copy(update={"hidden_units": (16, 4)})

@@ -73,9 +73,9 @@ class WarmStart:
           InitializationError: the runs have other settings in `DECISIVE["model"]`, or nothing could be copied.
         """
         expect_unchanged("model", self.source.spec.shape, self.target.spec.shape)
-        fresh = {name: weight.numpy() for name, weight in named_weights(model).items()}
-        weights = moved(self.weights, self.source, fresh, self.target)
-        return copy_by_name(weights, model, {name.split("/")[0] for name in fresh})
+        shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
+        weights = moved(self.weights, self.source, shapes, self.target)
+        return copy_by_name(weights, model, {name.split("/")[0] for name in shapes})
 
 
 def expect_unchanged(section: str, before: Section, now: Section) -> None:
@@ -99,18 +99,22 @@ def expect_unchanged(section: str, before: Section, now: Section) -> None:
 
 
 def moved(
-    weights: Mapping[str, np.ndarray], source: Ids, fresh: Mapping[str, np.ndarray], target: Ids
+    weights: Mapping[str, np.ndarray], source: Ids, shapes: Mapping[str, tuple[int, ...]], target: Ids
 ) -> dict[str, np.ndarray]:
     """Weights of an earlier run with the rows of their tables where this run has them.
+
+    A row that stands for nothing of the earlier run, such as that of a new word, is zero, as those of values never seen
+    are: at a small learning rate the noise that it would start with on a cold start would still be most of it when it
+    is served.
 
     Args:
       weights: of the earlier run, by name.
       source: ids of the earlier run.
-      fresh: weights of a new model of this run, by name; rows that stand for nothing of the earlier run are theirs.
+      shapes: of the weights of this run's model, by name.
       target: ids of this run.
 
     Returns:
-      The earlier weights by name: tables of ids in the shape of `fresh`, all others as they are. A table is left out
+      The earlier weights by name: tables of ids in this run's shape, all others as they are. A table is left out
       where no row of it stands for the same in both runs, a kernel of the merge MLP where the declared features behind
       its rows are others, or in another order.
     """
@@ -119,12 +123,12 @@ def moved(
         if _declared(name, source) != _declared(name, target):
             continue
         meaning = meaning_of_table(name, target.spec.contract)
-        if meaning is None or name not in fresh or fresh[name].shape[1:] != weight.shape[1:]:
+        if meaning is None or name not in shapes or shapes[name][1:] != weight.shape[1:]:
             found[name] = weight
             continue
         rows = matching_rows(meaning, source, target)
         if len(rows.source):
-            found[name] = fresh[name].copy()
+            found[name] = np.zeros(shapes[name], weight.dtype)
             found[name][rows.target] = weight[rows.source]
     return found
 

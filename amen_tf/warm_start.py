@@ -13,12 +13,10 @@ import tensorflow as tf
 
 from amen_tf.config import Section
 from amen_tf.features import AGE, CANDIDATE, FeatureContract
-from amen_tf.initialization import CopyReport, InitializationError, copy_by_name, named_weights
+from amen_tf.initialization import START_AFRESH, CopyReport, InitializationError, copy_by_name, named_weights
 from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.spec import ModelSpec
 
-# What to do where an earlier run gives nothing to go on from. A run that is refused is nobody's start.
-START_AFRESH = "warm_start.enabled=false until a run is blessed"
 # Tables of these layers under the name `age` hold buckets of time; under any other, a declared feature of that name.
 LAYERS_WITH_AGES = ("events", "matched")
 # Settings by section that decide what weights mean: of a vector's numbers, of the flow, of the inputs of the merge MLP.

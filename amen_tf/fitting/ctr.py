@@ -79,7 +79,8 @@ def fit_ctr(
     train_data = window.batches(settings.batch_size, spec.seed, train_flows)
     eval_data = windows.eval.batches(settings.batch_size, None, eval_flows)
     steps = -(-window.size // settings.batch_size)
-    history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
+    watched = Watched("auc", True)
+    history = train(model, settings, train_data, eval_data, watched, session, steps, keep_start=warm is not None)
     return Fitted(model, history, train_data, copied)
 
 

@@ -14,7 +14,7 @@ from amen_tf.initialization import CopyReport, copy_by_name
 from amen_tf.models.generator import Generator
 from amen_tf.models.negatives import Catalogue
 from amen_tf.spec import ModelSpec
-from amen_tf.training import Session, Watched, train
+from amen_tf.training import Session, Watched, train, watched_figures
 from amen_tf.warm_start import WarmStart
 from amen_tf.windows import Window, Windows
 
@@ -80,9 +80,10 @@ def fit_generator(
     train_data = with_future(windows.train.batches(settings.batch_size, spec.seed), settings.batch_size)
     steps = -(-followed // settings.batch_size)
     watched = Watched("info_nce", False)
-    history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
-    # Of the epoch that is kept, which need not be the last.
-    figures = diagnosed[history["val_info_nce"].index(min(history["val_info_nce"]))]
+    history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose, warm is not None)
+    # Of the weights that are kept, which need not be those of the last epoch.
+    found = watched_figures(history, watched.name)
+    figures = diagnosed[found.index(min(found))]
     if windows.eval.size > settings.rank_requests:
         figures = {**figures, **diagnosis.rank_all(unseen)}
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)

@@ -8,9 +8,9 @@ import numpy as np
 import yaml
 
 from amen_tf.config import TrainerSettings
-from amen_tf.initialization import InitializationError, load_weights
+from amen_tf.initialization import START_AFRESH, InitializationError, load_weights
 from amen_tf.spec import ModelSpec
-from amen_tf.warm_start import START_AFRESH, Ids, expect_unchanged
+from amen_tf.warm_start import Ids, expect_unchanged
 from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, SETTINGS, SPEC, WEIGHTS
 
 

@@ -23,8 +23,9 @@ from amen_tf.training import Session, make_deterministic
 from amen_tf.warm_start import Ids, WarmStart, word_counts
 from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
+from pipeline.trainers.component import WARM_START
 from pipeline.trainers.earlier_model import EarlierModel
-from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, WEIGHTS
+from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, STARTED_FROM, WEIGHTS
 from pipeline.vocabularies import model_spec, vocabulary_words
 
 Kind = TypeVar("Kind", bound=TrainerSettings)
@@ -100,7 +101,7 @@ class Stage(contextlib.AbstractContextManager):
         if self.earlier is None:
             return settings
         self.earlier.expect_unchanged(section, settings)
-        share = self.config["settings"]["warm_start"]["learning_rate"]
+        share = self.config["settings"][WARM_START]["learning_rate"]
         return settings.model_copy(update={"learning_rate": share * settings.learning_rate})
 
     def warm_start(self, file: str) -> WarmStart | None:
@@ -123,7 +124,7 @@ class Stage(contextlib.AbstractContextManager):
         if fitted.copied is not None:
             copied = fitted.copied._asdict()
             if self.earlier is not None:
-                copied["warm_start"] = {
+                copied[STARTED_FROM] = {
                     "model": str(self.earlier.folder),
                     "eval_end": self.earlier.settings["split"]["eval_end"],
                     "words": word_counts(self.earlier.ids, self.ids),

@@ -12,7 +12,7 @@ from tfx.types import Artifact, BaseChannel, Channel, artifact_utils, standard_a
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils, path_utils
 
-# Name of the input, and of what `run_fn` finds its folder under.
+# Name of the input, of what `run_fn` finds its folder under, of the Resolver that fills it, and of its settings.
 WARM_START = "warm_start"
 # Custom properties of every trained model: the stage that it comes from, where its windows ended, and what its settings
 # have in common with those of the other models of its run.

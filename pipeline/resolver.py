@@ -38,7 +38,8 @@ class LastBlessedOfEarlierWindow(resolver.ResolverStrategy):
 
     A window lies before another if it ends earlier (`eval_end`) and neither stage 1 nor training end later: a model
     that was trained on what this run is judged by, or a generator that has seen the clicks of this run's stage 2, would
-    know the answers. So a run that is repeated finds what it found the first time, and never itself.
+    know the answers. So a run that is repeated never finds itself, and finds what it found the first time unless an
+    earlier one was repeated in between.
 
     Of several models of one window the newest counts. Its baseline is of the same window and the same settings, as far
     as a run's Trainers share them: a run of other settings that was refused leaves a baseline too. Each key is resolved

@@ -19,7 +19,7 @@ from amen_tf.spec import ModelSpec
 
 # Tables of these layers under the name `age` hold buckets of time; under any other, a declared feature of that name.
 LAYERS_WITH_AGES = ("events", "matched")
-# Settings by section that decide what weights mean: of a vector's numbers, of the flow, of the inputs of the merge MLP.
+# Settings by section that decide what weights stand for: the numbers of a vector, the flow, the merge MLP's inputs.
 # Where one has changed, weights of the same shape would be read as something else.
 DECISIVE = {
     "model": ("dim", "heads", "match_features"),

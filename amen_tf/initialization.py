@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+# What to do where an earlier run gives nothing to go on from. Only a run that is blessed is the next one's start.
+START_AFRESH = "warm_start.enabled=false until a run is blessed"
+
 
 class InitializationError(ValueError):
     """A weight initialisation that initialises nothing."""
@@ -18,7 +21,7 @@ class CopyReport(NamedTuple):
     Attributes:
       copied: as they are in the source; of a warm start, row by row, see `amen_tf.warm_start`.
       extended: the source's rows copied, further rows zero.
-      absent: not in the source, or not among the parts asked for, or of ids that mean something else there.
+      absent: not in the source, or not among the parts asked for, or of ids or features that are others there.
       other_shape: of another shape in the source.
     """
 
@@ -103,6 +106,6 @@ def copy_by_name(
         raise InitializationError(
             f"Weight initialisation copied nothing: expected weights under {', '.join(parts)}; the source has "
             f"{', '.join(sorted(source)[:5])} ..., of other shape were {', '.join(other_shape) or 'none'}. "
-            "Is the base model trained with the same model settings and vocabularies?"
+            "Was the source trained with the same model settings and vocabularies?"
         )
     return CopyReport(tuple(copied), tuple(extended), tuple(absent), tuple(other_shape))

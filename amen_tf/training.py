@@ -11,12 +11,15 @@ import tf_keras as keras
 
 from amen_tf.config import ComputeSettings, TrainerSettings
 from amen_tf.distribution import for_replicas
+from amen_tf.initialization import START_AFRESH
 from amen_tf.optimizer import LazyAdamW
 from amen_tf.precision import with_loss_scaling
 from amen_tf.progress import Progress
 
 # Steps between two points of the per-step curves in TensorBoard; every step would cost more than it shows.
 STEPS_PER_POINT = 10
+# Before the names of the history's figures of the weights that a training has begun with.
+START = "start_"
 
 
 class Watched(NamedTuple):
@@ -73,12 +76,28 @@ class KeepBest(keras.callbacks.Callback):
     """Ends the training after `patience` epochs without a better eval figure, and always restores the best epoch.
 
     Keras' own EarlyStopping restores only when it stops early, so that a last epoch that is worse would be kept.
+
+    Args:
+      watched: the figure.
+      patience: epochs.
+      start: the figure of the weights that the training begins with, which then are kept unless an epoch is better;
+        None, and it is between the epochs alone.
     """
 
-    def __init__(self, watched: Watched, patience: int):
+    def __init__(self, watched: Watched, patience: int, start: float | None = None):
         super().__init__()
-        self.watched, self.patience = watched, patience
+        self.watched, self.patience, self.start = watched, patience, start
         self.best, self.weights, self.waited = None, None, 0
+
+    def on_train_begin(self, logs=None):
+        if self.start is None:
+            return
+        if not math.isfinite(self.start):
+            raise FloatingPointError(
+                f"Before the first epoch {self.watched.name} on eval is {self.start}: expected a number. The weights "
+                f"of the earlier run are of no use here; start afresh: {START_AFRESH}."
+            )
+        self.best, self.weights = self._score(self.start), self.model.get_weights()
 
     def on_epoch_end(self, epoch, logs=None):
         figure = logs[f"val_{self.watched.name}"]
@@ -87,7 +106,7 @@ class KeepBest(keras.callbacks.Callback):
                 f"After epoch {epoch + 1} {self.watched.name} on eval is {figure}: expected a number. The training has "
                 "diverged; lower its learning_rate, or set compute.precision to float32."
             )
-        score = figure if self.watched.more_is_better else -figure
+        score = self._score(figure)
         if self.best is None or score > self.best:
             self.best, self.weights, self.waited = score, self.model.get_weights(), 0
             return
@@ -97,6 +116,9 @@ class KeepBest(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.weights is not None:
             self.model.set_weights(self.weights)
+
+    def _score(self, figure: float) -> float:
+        return figure if self.watched.more_is_better else -figure
 
 
 def make_deterministic(seed: int) -> None:
@@ -149,8 +171,12 @@ def train(
     session: Session,
     steps_per_epoch: int,
     diagnose: Callable[[], Mapping[str, float]] | None = None,
+    keep_start: bool = False,
 ) -> dict[str, list[float]]:
     """Fits `model`, keeps the weights of the epoch that was best on eval, and returns the history by figure.
+
+    The history has a value for each epoch; with `keep_start` also, under `start_` and the figure's name, the one on
+    eval before the first, which `watched_figures` puts where it belongs.
 
     Args:
       model: built by its first batch; its metrics are what TensorBoard shows.
@@ -160,7 +186,9 @@ def train(
       watched: the eval figure for early stopping.
       session: where and how; `train/` and `validation/` come to lie under its TensorBoard folder.
       steps_per_epoch: batches in one pass of `train_data`.
-      diagnose: further eval figures, worked out at the end of every epoch.
+      diagnose: further eval figures, worked out at the end of every epoch, and before the first with `keep_start`.
+      keep_start: the weights that the model has come with are kept where no epoch is better. A warm start's are good
+        ones; those of a cold start are noise, and are not looked at.
     """
     total = steps_per_epoch * settings.epochs
     if settings.max_steps is not None:
@@ -173,16 +201,32 @@ def train(
         # Slots made here are not made inside the first step, which would then be traced twice.
         optimizer.build(model.trainable_variables)
         model.compile(optimizer=optimizer, jit_compile=session.compute.xla)
+    if session.devices.num_replicas_in_sync > 1:
+        train_data, eval_data = for_replicas(train_data), for_replicas(eval_data)
+    # Nothing here has control flow for AutoGraph to find; looking for it in Keras' sources takes seconds.
+    plain = tf.autograph.experimental.do_not_convert
+    start = {}
+    if keep_start:
+        start = {**(diagnose() if diagnose is not None else {})}
+        start |= plain(model.evaluate)(eval_data, verbose=0, return_dict=True)
     callbacks = [
         ProgressCallback(session.report, total),
         Throughput(),
         *([Diagnose(diagnose)] if diagnose is not None else []),
         keras.callbacks.TensorBoard(str(session.log_dir), update_freq=STEPS_PER_POINT, write_graph=False),
-        KeepBest(watched, settings.patience),
+        KeepBest(watched, settings.patience, start.get(watched.name)),
     ]
-    if session.devices.num_replicas_in_sync > 1:
-        train_data, eval_data = for_replicas(train_data), for_replicas(eval_data)
-    # Nothing here has control flow for AutoGraph to find; looking for it in Keras' sources takes seconds.
-    fit = tf.autograph.experimental.do_not_convert(model.fit)
+    fit = plain(model.fit)
     history = fit(train_data.take(steps), epochs=epochs, validation_data=eval_data, callbacks=callbacks, verbose=0)
-    return {name: [float(v) for v in values] for name, values in history.history.items()}
+    figures = {name: [float(v) for v in values] for name, values in history.history.items()}
+    return figures | {START + name: [float(value)] for name, value in start.items()}
+
+
+def watched_figures(history: Mapping[str, list[float]], name: str) -> list[float]:
+    """The eval figures among which `train` has chosen: of the start, where it could be kept, then of every epoch.
+
+    Args:
+      history: of `train`.
+      name: of the watched figure.
+    """
+    return [*history.get(START + name, []), *history[f"val_{name}"]]

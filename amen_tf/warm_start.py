@@ -11,14 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from amen_tf.config import Section
 from amen_tf.features import AGE, CANDIDATE, FeatureContract
-from amen_tf.initialization import CopyReport, InitializationError, copy_by_name, named_weights
+from amen_tf.initialization import START_AFRESH, CopyReport, InitializationError, copy_by_name, named_weights
+from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.spec import ModelSpec
 
 # Tables of these layers under the name `age` hold buckets of time; under any other, a declared feature of that name.
 LAYERS_WITH_AGES = ("events", "matched")
-# Settings of the model that decide what the numbers of a vector mean; of other ones nothing can be gone on from.
-DECISIVE = ("dim", "heads")
+# Settings by section that decide what weights stand for: the numbers of a vector, the flow, the merge MLP's inputs.
+# Where one has changed, weights of the same shape would be read as something else.
+DECISIVE = {
+    "model": ("dim", "heads", "match_features"),
+    "base": ("architecture",),
+    "generator": ("decoder", "readout"),
+    "ctr": ("use_flow", "use_alignment", "flow_similarity", "moveline_similarity"),
+}
 
 
 class Ids(NamedTuple):
@@ -60,50 +68,65 @@ class WarmStart:
         """Copies all that is the same in both runs into a built `model`; the rest is left as initialised.
 
         Raises:
-          InitializationError: the runs have models of another width or other heads, or nothing could be copied.
+          InitializationError: the runs have other settings in `DECISIVE["model"]`, or nothing could be copied.
         """
-        before, now = self.source.spec.shape, self.target.spec.shape
-        changed = [name for name in DECISIVE if getattr(before, name) != getattr(now, name)]
-        if changed:
-            told = ", ".join(f"model.{name} {getattr(before, name)}, got {getattr(now, name)}" for name in changed)
-            raise cannot_start_warm(told)
-        fresh = {name: weight.numpy() for name, weight in named_weights(model).items()}
-        weights = moved(self.weights, self.source, fresh, self.target)
-        return copy_by_name(weights, model, {name.split("/")[0] for name in fresh})
+        expect_unchanged("model", self.source.spec.shape, self.target.spec.shape)
+        shapes = {name: tuple(weight.shape) for name, weight in named_weights(model).items()}
+        weights = moved(self.weights, self.source, shapes, self.target)
+        return copy_by_name(weights, model, {name.split("/")[0] for name in shapes})
 
 
-def cannot_start_warm(expected: str) -> InitializationError:
-    """The error of a run whose models have no use for the earlier weights; `expected`: which setting was what."""
-    return InitializationError(
-        f"The models cannot start warm. Expected what the earlier run had: {expected}. "
-        "Give the earlier value, or start afresh once: warm_start.enabled=false."
-    )
+def expect_unchanged(section: str, before: Section, now: Section) -> None:
+    """Refuses a warm start across settings that decide what weights mean.
+
+    Args:
+      section: name of the settings, one of `DECISIVE`.
+      before: those of the earlier run.
+      now: those of this one.
+
+    Raises:
+      InitializationError: they differ in what is decisive.
+    """
+    changed = [name for name in DECISIVE[section] if getattr(before, name) != getattr(now, name)]
+    if changed:
+        told = ", ".join(f"{section}.{name} {getattr(before, name)}, got {getattr(now, name)}" for name in changed)
+        raise InitializationError(
+            f"The models cannot start warm. Expected what the earlier run had: {told}. Give the earlier value, or "
+            f"start afresh: {START_AFRESH}."
+        )
 
 
 def moved(
-    weights: Mapping[str, np.ndarray], source: Ids, fresh: Mapping[str, np.ndarray], target: Ids
+    weights: Mapping[str, np.ndarray], source: Ids, shapes: Mapping[str, tuple[int, ...]], target: Ids
 ) -> dict[str, np.ndarray]:
     """Weights of an earlier run with the rows of their tables where this run has them.
+
+    A row that stands for nothing of the earlier run, such as that of a new word, is zero, as those of values never seen
+    are: at a small learning rate the noise that it would start with on a cold start would still be most of it when it
+    is served.
 
     Args:
       weights: of the earlier run, by name.
       source: ids of the earlier run.
-      fresh: weights of a new model of this run, by name; rows that stand for nothing of the earlier run are theirs.
+      shapes: of the weights of this run's model, by name.
       target: ids of this run.
 
     Returns:
-      The earlier weights by name: tables of ids in the shape of `fresh`, all others as they are. A table is left out
-      where no row of it stands for the same in both runs.
+      The earlier weights by name: tables of ids in this run's shape, all others as they are. A table is left out
+      where no row of it stands for the same in both runs, a kernel of the merge MLP where the declared features behind
+      its rows are others, or in another order.
     """
     found = {}
     for name, weight in weights.items():
+        if _declared(name, source) != _declared(name, target):
+            continue
         meaning = meaning_of_table(name, target.spec.contract)
-        if meaning is None or name not in fresh or fresh[name].shape[1:] != weight.shape[1:]:
+        if meaning is None or name not in shapes or shapes[name][1:] != weight.shape[1:]:
             found[name] = weight
             continue
         rows = matching_rows(meaning, source, target)
         if len(rows.source):
-            found[name] = fresh[name].copy()
+            found[name] = np.zeros(shapes[name], weight.dtype)
             found[name][rows.target] = weight[rows.source]
     return found
 
@@ -151,6 +174,12 @@ def word_counts(source: Ids, target: Ids) -> dict[str, dict[str, int]]:
         kept = len(_common(before, now).source)
         counts[meaning] = {"kept": kept, "new": len(now) - kept, "gone": len(before) - kept}
     return counts
+
+
+def _declared(name: str, ids: Ids) -> list[tuple]:
+    """The declared features that a kernel has rows for, in the order of the rows; none for other weights."""
+    features = ids.spec.contract.owned_by(*MERGE_INPUTS.get(name, ()))
+    return [(feature.owner, feature.name, feature.kind, feature.fields) for feature in features]
 
 
 def _first(count: int) -> Rows:

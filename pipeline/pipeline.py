@@ -22,14 +22,13 @@ from pipeline.example_validator import ExampleValidator
 from pipeline.fingerprint import fingerprint
 from pipeline.pusher import Pusher
 from pipeline.resolver import LastBlessedBefore, LastBlessedOfEarlierWindow
-from pipeline.trainers.component import Trainer, borders
+from pipeline.trainers.component import WARM_START, Trainer, borders
 from pipeline.transform import SpanTransform
 
 # Ids of the stages; also the names that people see.
 EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM = "example_gen", "statistics", "schema", "validation", "transform"
 BASE, BASELINE, GENERATOR, CTR = "base", "baseline", "generator", "ctr"
 RESOLVER, BASELINE_EVALUATOR, EVALUATOR, PUSHER = "last_blessed", "evaluator_baseline", "evaluator", "pusher"
-WARM_START = "warm_start"
 # As one would run them one by one: what is wrong with the data is said by those that look at it first.
 STAGES = (
     *(EXAMPLES, STATISTICS, SCHEMA, VALIDATION, TRANSFORM),
@@ -157,7 +156,7 @@ def create_pipeline(
         nodes.append(resolver)
         earlier = Earlier(resolver.outputs["model"], resolver.outputs["baseline"])
 
-    start, warm = (None, []) if earlier is None else (earlier.model, ["warm_start"])
+    start, warm = (None, []) if earlier is None else (earlier.model, [WARM_START])
 
     def trainer(stage, module, sections: Sequence[str], train_splits: Sequence[str], base_model=None, start=start):
         custom_config = {

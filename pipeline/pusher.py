@@ -12,6 +12,8 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils
 from tfx.utils import io_utils, proto_utils
 
+from pipeline.trainers.extra import BASE_WEIGHTS, GENERATOR_WEIGHTS
+
 # The server looks only at names that are all digits, so a copy under this prefix is invisible to it.
 PARTIAL = "tmp."
 
@@ -45,7 +47,10 @@ class Pusher(component.Pusher):
 
 
 def push(model: str | pathlib.Path, base: str | pathlib.Path) -> str:
-    """Copies the folder `model` to a new version under `base`, all or nothing, and returns the version."""
+    """Copies the folder `model` to a new version under `base`, all or nothing, and returns the version.
+
+    Without the weights of other models that lie in it for a warm start, which reads the Trainer's folder.
+    """
     base = pathlib.Path(base)
     base.mkdir(parents=True, exist_ok=True)
     for left_over in base.glob(f"{PARTIAL}*"):
@@ -53,6 +58,6 @@ def push(model: str | pathlib.Path, base: str | pathlib.Path) -> str:
     there = [int(path.name) for path in base.iterdir() if path.name.isdigit()]
     version = str(max([int(time.time()), *(v + 1 for v in there)]))
     partial = base / f"{PARTIAL}{version}"
-    shutil.copytree(model, partial)
+    shutil.copytree(model, partial, ignore=shutil.ignore_patterns(BASE_WEIGHTS, GENERATOR_WEIGHTS))
     os.rename(partial, base / version)
     return version

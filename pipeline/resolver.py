@@ -6,7 +6,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common import resolver
 from tfx.types import Artifact
 
-from pipeline.trainers.component import BORDERS, STAGE
+from pipeline.trainers.component import BORDERS, SHARED_SETTINGS, STAGE
 
 
 class LastBlessedBefore(resolver.ResolverStrategy):
@@ -14,6 +14,9 @@ class LastBlessedBefore(resolver.ResolverStrategy):
 
     TFX's LatestBlessedModelStrategy would find the candidate itself when a run is repeated: the gate would then
     compare a model with itself, and the Evaluator and Pusher of an unchanged run would never be cached.
+
+    On a run for an older day a model whose training ended later than the candidate's is passed over: it may have
+    learned from the very clicks that the candidate is tested on. Where one of the two has no label, nobody can tell.
     """
 
     def resolve_artifacts(self, store, input_dict):
@@ -23,7 +26,7 @@ class LastBlessedBefore(resolver.ResolverStrategy):
         if not candidates:
             return nothing
         blessings = _blessings(input_dict["model_blessing"])
-        older = [m for m in input_dict["model"] if m.id in blessings and m.id < candidates[0].id]
+        older = [m for m in input_dict["model"] if m.id in blessings and _is_predecessor(m, candidates[0])]
         if not older:
             return nothing
         newest = max(older, key=lambda model: model.id)
@@ -31,13 +34,16 @@ class LastBlessedBefore(resolver.ResolverStrategy):
 
 
 class LastBlessedOfEarlierWindow(resolver.ResolverStrategy):
-    """Resolves `model` to the blessed model of the newest window before a run's, and `baseline` to that window's.
+    """Resolves `model` to the blessed model of the newest window before a run's, and `baseline` to that of its run.
 
     A window lies before another if it ends earlier (`eval_end`) and neither stage 1 nor training end later: a model
     that was trained on what this run is judged by, or a generator that has seen the clicks of this run's stage 2, would
-    know the answers. So a run that is repeated finds what it found the first time, and never itself.
+    know the answers. So a run that is repeated never finds itself, and finds what it found the first time unless an
+    earlier one was repeated in between.
 
-    Of several models of one window the newest counts. Each key is resolved to nothing if there is none.
+    Of several models of one window the newest counts. Its baseline is of the same window and the same settings, as far
+    as a run's Trainers share them: a run of other settings that was refused leaves a baseline too. Each key is resolved
+    to nothing if there is none.
 
     Args:
       borders: where the run's windows end, see `pipeline.trainers.component.borders`.
@@ -57,7 +63,7 @@ class LastBlessedOfEarlierWindow(resolver.ResolverStrategy):
         baselines = [
             model
             for model in input_dict["baseline"]
-            if model.get_string_custom_property(STAGE) == self._baseline and _borders(model) == _borders(newest)
+            if model.get_string_custom_property(STAGE) == self._baseline and _run(model) == _run(newest)
         ]
         baseline = sorted(baselines, key=lambda model: model.id)[-1:]
         return {"model": [newest], "model_blessing": [blessings[newest.id]], "baseline": baseline}
@@ -69,9 +75,20 @@ class LastBlessedOfEarlierWindow(resolver.ResolverStrategy):
         return no_later and found[-1] < self._borders[-1]
 
 
+def _is_predecessor(model: Artifact, candidate: Artifact) -> bool:
+    """Whether a model was there before the candidate, and knows no later clicks."""
+    (_, ended, _), (_, ends, _) = _borders(model), _borders(candidate)
+    return model.id < candidate.id and (not ends or ended <= ends)
+
+
 def _borders(model: Artifact) -> list[int]:
     """Stage 1, training and eval end: unix seconds, 0 where a model is not labelled."""
     return [model.get_int_custom_property(name) for name in BORDERS]
+
+
+def _run(model: Artifact) -> tuple[str, list[int]]:
+    """What the models of one run have in common: settings, empty where a model is not labelled, and borders."""
+    return model.get_string_custom_property(SHARED_SETTINGS), _borders(model)
 
 
 def _blessings(blessings: Sequence[Artifact]) -> dict[int, Artifact]:

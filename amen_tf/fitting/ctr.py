@@ -8,6 +8,7 @@ from amen_tf.config import CtrSettings
 from amen_tf.fitting.result import Fitted
 from amen_tf.flows import FlowStore
 from amen_tf.initialization import CopyReport, copy_by_name, named_weights
+from amen_tf.models.candidate_ranker import MERGE_INPUTS
 from amen_tf.models.ctr import CtrModel
 from amen_tf.models.frozen_generator import FrozenGenerator
 from amen_tf.spec import ModelSpec
@@ -20,7 +21,7 @@ COMMON_PARTS = ("encoder", "matched", "request_side", "candidate_side")
 # What it shares with a `BaseModel`. The merge MLP has the flow's features behind the base's own inputs: the CTR model
 # starts as the base and learns from stage 2 what the flow adds.
 CTR_PARTS = (*COMMON_PARTS, "attention", "merge")
-CTR_GROWN = ("merge/candidate_input/kernel", "merge/request_input/kernel")
+CTR_GROWN = tuple(MERGE_INPUTS)
 
 
 def fit_ctr(
@@ -78,7 +79,8 @@ def fit_ctr(
     train_data = window.batches(settings.batch_size, spec.seed, train_flows)
     eval_data = windows.eval.batches(settings.batch_size, None, eval_flows)
     steps = -(-window.size // settings.batch_size)
-    history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
+    watched = Watched("auc", True)
+    history = train(model, settings, train_data, eval_data, watched, session, steps, keep_start=warm is not None)
     return Fitted(model, history, train_data, copied)
 
 

@@ -14,8 +14,8 @@ from amen_tf.initialization import CopyReport, copy_by_name
 from amen_tf.models.generator import Generator
 from amen_tf.models.negatives import Catalogue
 from amen_tf.spec import ModelSpec
-from amen_tf.training import Session, Watched, train
-from amen_tf.warm_start import WarmStart, matching_rows
+from amen_tf.training import Session, Watched, train, watched_figures
+from amen_tf.warm_start import WarmStart
 from amen_tf.windows import Window, Windows
 
 # What base and generator share.
@@ -80,9 +80,10 @@ def fit_generator(
     train_data = with_future(windows.train.batches(settings.batch_size, spec.seed), settings.batch_size)
     steps = -(-followed // settings.batch_size)
     watched = Watched("info_nce", False)
-    history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose)
-    # Of the epoch that is kept, which need not be the last.
-    figures = diagnosed[history["val_info_nce"].index(min(history["val_info_nce"]))]
+    history = train(model, settings, train_data, eval_data, watched, session, steps, diagnose, warm is not None)
+    # Of the weights that are kept, which need not be those of the last epoch.
+    found = watched_figures(history, watched.name)
+    figures = diagnosed[found.index(min(found))]
     if windows.eval.size > settings.rank_requests:
         figures = {**figures, **diagnosis.rank_all(unseen)}
     check_collapse(Cosines(**{name: figures[f"cosine_{name}"] for name in Cosines._fields}), settings.collapse_limit)
@@ -107,26 +108,23 @@ def start_warm(model: Generator, warm: WarmStart, known: Mapping[str, np.ndarray
     Reading: Θ_base gives nothing to a generator that starts warm. Its encoder has moved away from Θ_base's since it
     started from there, and the decoder, and the CTR model that reads the flow, have followed it.
 
-    What it knows is what the window has and what the earlier one had learned: of an item that the window lacks, the
-    vector that it had. It is not trained on any more, but stays near, for all else goes on from where it was; to set it
-    to zero would take from stage 2 what was known of an item that comes back. What the earlier one was silent about and
-    the window has starts as new items do.
+    What it knows is what the earlier one had learned: of an item that the window lacks, the vector that it had. It is
+    not trained on any more, but stays near, for all else goes on from where it was; to set it to zero would take from
+    stage 2 what was known of an item that comes back. What the earlier one was silent about starts at zero.
 
     Args:
       model: built.
       warm: the earlier generator.
-      known: ids of the window by meaning.
+      known: ids of the window by meaning; of a table that the earlier one has nothing for, all that is not silent.
     """
-    tables = model.encoder.items.tables
-    fresh = {meaning: table.table.numpy() for meaning, table in tables.items()}
-    copied, union = warm.into(model), {}
-    for meaning, table in tables.items():
-        vectors, rows = table.table.numpy(), matching_rows(meaning, warm.source, warm.target)
-        learned = np.zeros(len(vectors), bool)
-        learned[rows.target] = vectors[rows.target].any(1)
-        table.table.assign(np.where(learned[:, np.newaxis], vectors, fresh[meaning]))
-        union[meaning] = np.union1d(known[meaning], np.flatnonzero(learned))
-    silence_unknown(model, union)
+    copied = warm.into(model)
+    # Nothing in a table that was copied is noise.
+    whole = {
+        meaning: np.arange(table.size)
+        for meaning, table in model.encoder.items.tables.items()
+        if f"encoder/items/tables/{meaning}/table" in copied.copied
+    }
+    silence_unknown(model, {**known, **whole})
     return copied
 
 

@@ -46,5 +46,6 @@ def fit_ranker(
         copied = copy_by_name(weights, model, {name.split("/")[0] for name in weights})
     train_data = windows.train.batches(settings.batch_size, spec.seed)
     steps = -(-windows.train.size // settings.batch_size)
-    history = train(model, settings, train_data, eval_data, Watched("auc", True), session, steps)
+    watched = Watched("auc", True)
+    history = train(model, settings, train_data, eval_data, watched, session, steps, keep_start=warm is not None)
     return Fitted(model, history, train_data, copied)

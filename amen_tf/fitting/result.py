@@ -13,8 +13,8 @@ class Fitted(NamedTuple):
     """A trained model.
 
     Attributes:
-      model: with the weights of the epoch that was best on eval.
-      history: figure -> value of every epoch.
+      model: with the weights that were best on eval: of an epoch or, of a warm start, those that it began with.
+      history: figure -> value of every epoch; see `amen_tf.training.train`.
       train_data: what it learned from, one shuffled pass.
       copied: what its weights were initialised from; None where they were not.
       figures: of the generator: ranks, cosines, leak; empty for others.

@@ -14,6 +14,9 @@ from amen_tf.layers.request_encoder import SIDE_DIM, InterestEncoder, SideEmbedd
 from amen_tf.models.ranking import RankingModel
 from amen_tf.spec import ModelSpec
 
+# The merge MLP's first kernels -> the owners of the declared features that they read, in the order of declaration.
+MERGE_INPUTS = {"merge/candidate_input/kernel": ("candidate",), "merge/request_input/kernel": ("user", "context")}
+
 
 class Encoded(NamedTuple):
     """A batch of requests as ids and as vectors.

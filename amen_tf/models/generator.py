@@ -337,7 +337,10 @@ class Generator(keras.Model):
 
 def _unit(vectors: tf.Tensor) -> tf.Tensor:
     """`[..., d]` -> float32 vectors of length 1, or 0 where they are zero throughout."""
-    return tf.nn.l2_normalize(tf.cast(vectors, tf.float32), -1, epsilon=1e-12)
+    vectors = tf.cast(vectors, tf.float32)
+    # Scaled by 1e6 there, a gradient would fill Adam's second moments, and the vector would hardly move ever after.
+    is_zero = tf.reduce_all(vectors == 0.0, -1, keepdims=True)
+    return tf.where(is_zero, vectors, tf.nn.l2_normalize(vectors, -1, epsilon=1e-12))
 
 
 def _beyond_category(parts: Mapping[str, tf.Tensor]) -> tf.Tensor:

@@ -3,6 +3,7 @@
 import datetime
 import json
 import pathlib
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 from rich.console import Console
@@ -11,14 +12,15 @@ from rich.table import Table
 from amen_tf.config import Settings
 from amen_tf.features import BEHAVIOR, CANDIDATE, MOVELINE, SCENE, TIMESTAMP, USER_ID, FeatureContract
 from amen_tf.strict_json import to_json
+from amen_tf.training import watched_figures
 from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
 from pipeline.example_gen.report import FATES
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
 from pipeline.runners.prepare import simulation_folder
+from pipeline.trainers.extra import COPIED, EXTRA, GENERATOR_FIGURES, HISTORY, STARTED_FROM
 
-EXTRA = pathlib.Path("Format-Serving/assets.extra")
-EXTRA_HISTORY = EXTRA / "history.json"
+OF_MODEL = pathlib.Path("Format-Serving") / EXTRA
 TRAINERS = ("base", "baseline", "generator", "ctr")
 
 
@@ -38,32 +40,44 @@ def stage_detail(result: StageResult) -> str:
         return f"drifted since the first split: {told}" if told else ""
     if result.stage == "warm_start":
         return "" if "model" in result.outputs else "none yet: all models start afresh"
-    history = pathlib.Path(result.outputs["model"]) / EXTRA_HISTORY if "model_run" in result.outputs else None
+    history = pathlib.Path(result.outputs["model"]) / OF_MODEL / HISTORY if "model_run" in result.outputs else None
     if history is None or not history.exists():
         return ""
     return _figures_of(history) + _start_of(history.parent)
 
 
 def _start_of(extra: pathlib.Path) -> str:
-    """Which run's model a warm one started from, by where its eval window ended; empty for others."""
-    initialization = extra / "initialization.json"
+    """Which run a warm model started from, by where its eval window ended, and what that lacked; empty for others."""
+    initialization = extra / COPIED
     found = json.loads(initialization.read_text()) if initialization.exists() else {}
-    if "warm_start" not in found:
+    if STARTED_FROM not in found:
         return ""
-    end = datetime.datetime.fromtimestamp(found["warm_start"]["eval_end"], datetime.timezone.utc)
-    return f", warm from the run to {end:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    end = datetime.datetime.fromtimestamp(found[STARTED_FROM]["eval_end"], datetime.timezone.utc)
+    start = f", warm from the run to {end:%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    left = len(found["absent"]) + len(found["other_shape"])
+    return f"{start}, {left} weights afresh" if left else start
 
 
 def _figures_of(history: pathlib.Path) -> str:
     figures = json.loads(history.read_text())
     if "val_auc" in figures:
-        return f"eval AUC {max(figures['val_auc']):.4f}"
-    of_kept = json.loads((history.parent / "generator.json").read_text())
+        auc, start = _kept(figures, "auc", max)
+        return f"eval AUC {auc:.4f}{start}"
+    info_nce, start = _kept(figures, "info_nce", min)
+    told = f"eval InfoNCE {info_nce:.3f}{start}"
+    of_kept = json.loads((history.parent / GENERATOR_FIGURES).read_text())
     # Null where no request of eval is followed by an item that can be ranked.
     if of_kept["hr@10_step_0"] is None:
-        return f"eval InfoNCE {min(figures['val_info_nce']):.3f}"
+        return told
     ranks = f"HR@10 {of_kept['hr@10_step_0']:.3f}, NDCG@10 {of_kept['ndcg@10_step_0']:.3f} of the whole catalogue"
-    return f"eval InfoNCE {min(figures['val_info_nce']):.3f}, {ranks}"
+    return f"{told}, {ranks}"
+
+
+def _kept(history: Mapping[str, list[float]], name: str, best: Callable[[list[float]], float]) -> tuple[float, str]:
+    """The eval figure of the weights that are kept, and a word where they are those that a warm start began with."""
+    found = watched_figures(history, name)
+    of_start = found.index(best(found)) < len(found) - len(history[f"val_{name}"])
+    return best(found), ", start kept" if of_start else ""
 
 
 def _counts(example_gen: StageResult) -> dict:
@@ -106,7 +120,7 @@ class Summary:
             "calibration": {"base": self.base[CALIBRATION], "amen": self.amen[CALIBRATION]},
             "test_impressions": self.amen[IMPRESSIONS],
             "data": _counts(self.results["example_gen"]),
-            "generator": self._extra("generator", "generator.json"),
+            "generator": self._extra("generator", GENERATOR_FIGURES),
             "initialization": {stage: self._copied(stage) for stage in ("generator", "ctr")},
             "warm_start": {stage: self._warm_start(stage) for stage in TRAINERS},
             "auc_change_to_last_blessed": self.amen.get(f"{AUC}_diff"),
@@ -121,17 +135,17 @@ class Summary:
         outputs = self.results[stage].outputs if stage in self.results else {}
         if "model" not in outputs:
             return None
-        path = pathlib.Path(outputs["model"]) / EXTRA / file
+        path = pathlib.Path(outputs["model"]) / OF_MODEL / file
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def _copied(self, stage: str) -> dict[str, int] | None:
         """How many weights came from another model and how many did not; None where none were asked for."""
-        report = self._extra(stage, "initialization.json")
-        return None if report is None else {what: len(names) for what, names in report.items() if what != "warm_start"}
+        report = self._extra(stage, COPIED)
+        return None if report is None else {what: len(names) for what, names in report.items() if what != STARTED_FROM}
 
     def _warm_start(self, stage: str) -> dict | None:
         """The earlier model that a stage started from, and what became of its words; None where it did not."""
-        return (self._extra(stage, "initialization.json") or {}).get("warm_start")
+        return (self._extra(stage, COPIED) or {}).get(STARTED_FROM)
 
     def write(self) -> None:
         """Writes `report.json` into the run's folder."""

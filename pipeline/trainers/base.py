@@ -22,7 +22,7 @@ def run_fn(fn_args) -> None:
     with Stage(fn_args) as stage:
         settings = stage.trainer_settings(BaseSettings, "base")
         name = settings.architecture
-        warm = stage.earlier and stage.warm_start(stage.earlier.ranker_file(name))
+        warm = stage.earlier and stage.warm_start(stage.earlier.ranker_file)
         weights = stage.base_weights() if fn_args.base_model else None
         fitted = fit_ranker(name, stage.spec, settings, stage.windows, stage.session, weights, warm)
         stage.export(fitted.model)

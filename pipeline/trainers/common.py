@@ -23,8 +23,9 @@ from amen_tf.training import Session, make_deterministic
 from amen_tf.warm_start import Ids, WarmStart, word_counts
 from amen_tf.windows import ExampleFiles, JoinedWindow, Windows
 from pipeline import progress
+from pipeline.trainers.component import WARM_START
 from pipeline.trainers.earlier_model import EarlierModel
-from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, WEIGHTS
+from pipeline.trainers.extra import COPIED, EXTRA, HISTORY, SETTINGS, SPEC, STARTED_FROM, WEIGHTS
 from pipeline.vocabularies import model_spec, vocabulary_words
 
 Kind = TypeVar("Kind", bound=TrainerSettings)
@@ -91,11 +92,16 @@ class Stage(contextlib.AbstractContextManager):
         return Ids(self.spec, vocabulary_words(self.transform, self.spec))
 
     def trainer_settings(self, kind: type[Kind], section: str) -> Kind:
-        """The Trainer's own settings; of a warm start with its share of the learning rate."""
+        """The Trainer's own settings; of a warm start with its share of the learning rate.
+
+        Raises:
+          InitializationError: the earlier model had others of those that decide what weights mean.
+        """
         settings = kind(**self.config["settings"][section])
         if self.earlier is None:
             return settings
-        share = self.config["settings"]["warm_start"]["learning_rate"]
+        self.earlier.expect_unchanged(section, settings)
+        share = self.config["settings"][WARM_START]["learning_rate"]
         return settings.model_copy(update={"learning_rate": share * settings.learning_rate})
 
     def warm_start(self, file: str) -> WarmStart | None:
@@ -120,7 +126,7 @@ class Stage(contextlib.AbstractContextManager):
         if fitted.copied is not None:
             copied = fitted.copied._asdict()
             if self.earlier is not None:
-                copied["warm_start"] = {
+                copied[STARTED_FROM] = {
                     "model": str(self.earlier.folder),
                     "eval_end": self.earlier.settings["split"]["eval_end"],
                     "words": word_counts(self.earlier.ids, self.ids),

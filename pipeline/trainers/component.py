@@ -1,5 +1,7 @@
 """The stage of a Trainer: TFX's own with a further input, a model of an earlier run, and with labels on its models."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +12,14 @@ from tfx.types import Artifact, BaseChannel, Channel, artifact_utils, standard_a
 from tfx.types.component_spec import ChannelParameter
 from tfx.utils import json_utils, path_utils
 
-# Name of the input, and of what `run_fn` finds its folder under.
+# Name of the input, of what `run_fn` finds its folder under, of the Resolver that fills it, and of its settings.
 WARM_START = "warm_start"
-# Custom properties of every trained model: the stage that it comes from, and where its windows ended.
-STAGE = "stage"
+# Custom properties of every trained model: the stage that it comes from, where its windows ended, and what its settings
+# have in common with those of the other models of its run.
+STAGE, SHARED_SETTINGS = "stage", "shared_settings"
 BORDERS = ("stage1_end", "train_end", "eval_end")
+# Sections that some Trainers of a run have and others do not.
+OWN_SECTIONS = ("generator", "ctr")
 
 
 def borders(split: Mapping[str, Any]) -> dict[str, int]:
@@ -27,10 +32,23 @@ def borders(split: Mapping[str, Any]) -> dict[str, int]:
     return found | ({"stage1_end": found["train_end"]} if found["stage1_end"] is None else {})
 
 
-def label(model: Artifact, stage: str, split: Mapping[str, Any]) -> None:
-    """Writes on a model what Resolvers ask for; `split` as of `borders`."""
+def shared_settings(settings: Mapping[str, Any]) -> str:
+    """A hash of what is the same for all Trainers of a run: `settings` by section, less those of one stage alone."""
+    shared = {name: section for name, section in settings.items() if name not in OWN_SECTIONS}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+
+
+def label(model: Artifact, stage: str, settings: Mapping[str, Any]) -> None:
+    """Writes on a model what Resolvers ask for.
+
+    Args:
+      model: to be labelled.
+      stage: that trained it.
+      settings: of its Trainer, by section; `split` as of `borders`.
+    """
     model.set_string_custom_property(STAGE, stage)
-    for name, time in borders(split).items():
+    model.set_string_custom_property(SHARED_SETTINGS, shared_settings(settings))
+    for name, time in borders(settings["split"]).items():
         model.set_int_custom_property(name, time)
 
 
@@ -47,7 +65,7 @@ class TrainerExecutor(GenericExecutor):
         super().Do(input_dict, output_dict, exec_properties)
         config = json_utils.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
         [model] = output_dict[standard_component_specs.MODEL_KEY]
-        label(model, config["stage"], config["settings"]["split"])
+        label(model, config["stage"], config["settings"])
 
 
 class TrainerSpec(standard_component_specs.TrainerSpec):
@@ -91,7 +109,7 @@ class Trainer(base_component.BaseComponent):
           examples: transformed.
           transform_graph: of Transform.
           train_args, eval_args: the splits.
-          custom_config: for `run_fn`; `stage` and `settings.split` become the labels of the model.
+          custom_config: for `run_fn`; `stage` and `settings` become the labels of the model.
           base_model: the model of the stage before.
           warm_start: the model of an earlier run to start from; a channel that may be empty.
         """

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 import yaml
 
-from amen_tf.initialization import InitializationError, load_weights
+from amen_tf.config import TrainerSettings
+from amen_tf.initialization import START_AFRESH, InitializationError, load_weights
 from amen_tf.spec import ModelSpec
-from amen_tf.warm_start import Ids, cannot_start_warm
+from amen_tf.warm_start import Ids, expect_unchanged
 from pipeline.trainers.extra import BASE_WEIGHTS, EXTRA, SETTINGS, SPEC, WEIGHTS
 
 
@@ -39,15 +40,19 @@ class EarlierModel:
         """Those that it was trained with."""
         return yaml.safe_load(self._extra(SETTINGS).read_text(encoding="utf-8"))
 
-    def ranker_file(self, architecture: str) -> str:
-        """The file with the weights of a ranker: of a base or baseline its own, of a CTR model those of its base.
+    def expect_unchanged(self, section: str, settings: TrainerSettings) -> None:
+        """Refuses to give its weights to a run with other `settings`; see `amen_tf.warm_start.DECISIVE`.
 
         Raises:
-          InitializationError: it is not of this architecture.
+          InitializationError: they differ in what is decisive, or it was trained without such a section.
         """
-        before = self.settings["base"]["architecture"]
-        if before != architecture:
-            raise cannot_start_warm(f"base.architecture {before}, got {architecture}")
+        if section not in self.settings:
+            raise self._unusable(f"a model with settings of {section}", ", ".join(self.settings))
+        expect_unchanged(section, type(settings)(**self.settings[section]), settings)
+
+    @property
+    def ranker_file(self) -> str:
+        """The file with the weights of a ranker: of a base or baseline its own, of a CTR model those of its base."""
         return BASE_WEIGHTS if "ctr" in self.settings else WEIGHTS
 
     def weights(self, file: str) -> dict[str, np.ndarray]:
@@ -69,5 +74,5 @@ class EarlierModel:
     def _unusable(self, expected: str, got: str) -> InitializationError:
         return InitializationError(
             f"The models cannot start warm from {self.folder}: expected {expected}, got {got}. Give a model that this "
-            "pipeline has trained, or start afresh once: warm_start.enabled=false."
+            f"pipeline has trained, or start afresh: {START_AFRESH}."
         )

@@ -10,7 +10,7 @@ from amen_tf.config import TrainerSettings
 from amen_tf.features import CANDIDATE_MASK, LABEL
 from amen_tf.models.ranking import RankingModel, keras_step
 from amen_tf.progress import Progress
-from amen_tf.training import KeepBest, Session, Watched, make_deterministic, train
+from amen_tf.training import KeepBest, Session, Watched, make_deterministic, train, watched_figures
 
 
 class Scripted(keras.Model):
@@ -34,13 +34,16 @@ class Scripted(keras.Model):
         return {"figure": tf.gather(self.curve, tf.cast(self.w, tf.int32))}
 
 
-def run(folder, curve, more_is_better=True, steps_per_epoch=1, **settings):
+def run(folder, curve, more_is_better=True, steps_per_epoch=1, diagnose=None, keep_start=False, **settings):
     """Trains a scripted model. Returns its weight at the end, the history and all reports."""
     model, reports = Scripted(curve), []
     data = tf.data.Dataset.range(steps_per_epoch).batch(1)
     options = TrainerSettings(**{"epochs": len(curve) - 1, "patience": 99, **settings})
     watched = Watched("figure", more_is_better)
-    history = train(model, options, data, data.take(1), watched, Session(folder, reports.append), steps_per_epoch)
+    session = Session(folder, reports.append)
+    history = train(
+        model, options, data, data.take(1), watched, session, steps_per_epoch, diagnose and diagnose(model), keep_start
+    )
     return float(model.w.numpy()), history, reports
 
 
@@ -66,6 +69,56 @@ def test_stops_after_patience_epochs_without_a_better_one(tmp_path, patience, ep
     weight, history, _ = run(tmp_path, [0, 0.5, 0.6, 0.5, 0.7, 0.6, 0.6, 0.6, 0.6], patience=patience)
     assert len(history["figure"]) == epochs
     assert weight == (2.0 if patience == 1 else 4.0)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_the_start_is_kept_where_no_epoch_is_better(tmp_path, direction):
+    def trained(start, patience=99):
+        curve = direction * np.array([start, 0.5, 0.8, 0.7])
+        return run(tmp_path, curve, direction > 0, keep_start=True, patience=patience)
+
+    weight, history, reports = trained(0.9)
+    assert weight == 0.0 and reports[-1].done == 3
+    # What has a value for each epoch has no other one.
+    assert history["start_figure"] == pytest.approx([direction * 0.9])
+    assert history["val_figure"] == pytest.approx([direction * f for f in (0.5, 0.8, 0.7)])
+    assert history["figure"] == [1.0, 2.0, 3.0]
+    assert watched_figures(history, "figure") == pytest.approx([direction * f for f in (0.9, 0.5, 0.8, 0.7)])
+    assert trained(0.6)[0] == 2.0
+    # The first of equal ones.
+    assert trained(0.8)[0] == 0.0
+    # The first epoch is not better: it is the first to be waited for.
+    assert len(trained(0.6, patience=1)[1]["figure"]) == 1
+
+
+def test_a_start_that_is_not_to_be_kept_is_not_looked_at(tmp_path):
+    weight, history, _ = run(tmp_path, [9, 0.5, 0.8])
+    assert weight == 2.0 and "start_figure" not in history
+    assert watched_figures(history, "figure") == history["val_figure"]
+
+
+def test_the_start_is_diagnosed_first(tmp_path):
+    seen = []
+
+    def diagnose(model):
+        return lambda: seen.append(float(model.w.numpy())) or {"more": 10 * seen[-1]}
+
+    _, history, _ = run(tmp_path, [1, 2, 3], diagnose=diagnose, keep_start=True)
+    assert seen == [0.0, 1.0, 2.0]
+    assert history["start_more"] == [0.0] and history["val_more"] == [10.0, 20.0]
+
+
+def test_tensorboard_shows_epochs_alone_where_the_start_takes_part(tmp_path):
+    run(tmp_path, [9, 0.5, 0.8], keep_start=True)
+    steps, figures = zip(*scalars(tmp_path / "validation")["epoch_figure"], strict=True)
+    assert steps == (0, 1) and figures == pytest.approx([0.5, 0.8])
+
+
+def test_a_start_whose_figure_is_no_number_stops_the_training(tmp_path):
+    with pytest.raises(
+        FloatingPointError, match="Before the first epoch figure on eval is nan: .*warm_start.enabled=false"
+    ):
+        run(tmp_path, [float("nan"), 0.5], keep_start=True)
 
 
 def test_keep_best_restores_every_weight_as_it_was():

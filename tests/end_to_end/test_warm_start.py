@@ -69,7 +69,8 @@ def test_vocabularies_are_those_of_the_models(moved, earlier):
 def test_the_same_requests_get_the_same_flows_and_probabilities(moved, earlier):
     """Requests of the new test split, of what both generators have vectors for."""
     spec = ModelSpec.load(moved.version / "assets.extra" / "model_spec.json")
-    contract, models = spec.contract, [EarlierModel(moved.version), earlier]
+    trained = moved.artifact("ctr", "model") / "Format-Serving"
+    contract, models = spec.contract, [EarlierModel(trained), earlier]
     known = set.intersection(*(learned(model) for model in models))
     requests = [values(e, contract) for e in read_split(moved.artifact("example_gen", "examples"), "test")]
     requests = [

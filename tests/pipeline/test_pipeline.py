@@ -10,6 +10,7 @@ from tfx.types import Channel, standard_artifacts
 from amen_tf.config import Settings, SettingsError
 from pipeline.example_gen.inputs import store_of
 from pipeline.pipeline import Earlier, create_pipeline
+from pipeline.trainers.component import shared_settings
 from pipeline.transform import SpanTransform
 
 BORDERS = ("split.stage1_end=1700000000", "split.train_end=1700100000", "split.eval_end=1700200000")
@@ -84,6 +85,16 @@ def test_a_resolver_finds_what_trainers_start_warm_from(tmp_path):
     assert starts(made) == {"base": model, "baseline": baseline, "generator": model, "ctr": model}
     # And go on from one another as ever, where nothing is found.
     assert trainers(tmp_path, "warm_start.enabled=true") == trainers(tmp_path)
+
+
+def test_baseline_and_model_of_a_run_are_labelled_alike(tmp_path):
+    def labels(*overrides):
+        nodes = {node.id: node for node in pipeline(tmp_path, "warm_start.enabled=true", *overrides).components}
+        configs = [json.loads(nodes[stage].exec_properties["custom_config"]) for stage in ("baseline", "ctr")]
+        return {shared_settings(config["settings"]) for config in configs}
+
+    assert len(labels()) == 1
+    assert labels() != labels("model.hidden_units=[8]") and labels() == labels("ctr.tsp_weight=0.5")
 
 
 def test_without_resolvers_the_start_is_given(tmp_path):

@@ -55,6 +55,14 @@ def test_a_version_is_a_whole_copy_named_by_the_time(model, base):
     assert content(base / version) == content(model)
 
 
+def test_weights_that_no_server_reads_stay_behind(model, base):
+    whole = content(model)
+    for name in ("base_weights.npz", "generator_weights.npz"):
+        (model / "assets.extra" / name).write_text(name)
+    assert content(base / push(model, base)) == whole
+    assert (model / "assets.extra" / "base_weights.npz").exists()
+
+
 def test_every_version_is_higher_than_all_before(model, base, monkeypatch):
     monkeypatch.setattr(pusher.time, "time", lambda: 1_000.7)
     # Within one second, and after the clock was set back.
@@ -83,7 +91,7 @@ def test_older_versions_stay(model, base):
 
 
 def test_an_error_while_copying_pushes_nothing_and_the_next_push_cleans_up(model, base, monkeypatch):
-    def fails_half_way(source, target):
+    def fails_half_way(source, target, **options):
         pathlib.Path(target).mkdir()
         (pathlib.Path(target) / "saved_model.pb").write_text("half")
         raise OSError("no space left on device")

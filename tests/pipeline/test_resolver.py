@@ -87,10 +87,11 @@ def split(day, **other):
     return {"stage1_end": 10 * day - 50, "train_end": 10 * day - 10, "eval_end": 10 * day} | other
 
 
-def trained(number, stage="ctr", **given):
+def trained(number, stage="ctr", seed=1, **given):
     """A model with the labels that its Trainer gives it."""
     artifact = model(number)
-    label(artifact, stage, split(**given))
+    own = {"ctr": {"generator": {}, "ctr": {}}, "generator": {"generator": {}}}.get(stage, {})
+    label(artifact, stage, {"seed": seed, "base": {"epochs": 2}, "split": split(**given), **own})
     return artifact
 
 
@@ -101,6 +102,29 @@ def start_of(run, models, blessings):
     assert found.keys() == given.keys() and all(len(artifacts) <= 1 for artifacts in found.values())
     assert [b.id - 1_000 for b in found["model_blessing"]] == [m.id for m in found["model"]]
     return tuple(found[key][0].id if found[key] else None for key in ("model", "baseline"))
+
+
+def test_the_gate_compares_with_no_model_that_was_trained_later():
+    # Day 20 is run again, with other settings, after day 21.
+    twenty, twenty_one, again = trained(1, day=20), trained(2, day=21), trained(3, seed=2, day=20)
+    given = {"candidate": [again], "model": [twenty, twenty_one, again]}
+    given["model_blessing"] = [judged(1, True), judged(2, True)]
+
+    def found():
+        resolved = LastBlessedBefore().resolve_artifacts(None, given)
+        return [m.id for m in resolved["model"]], [blessing.id for blessing in resolved["model_blessing"]]
+
+    assert found() == ([1], [1_001])
+    given["model"] = [twenty_one, again]
+    assert found() == ([], [])
+    # Of the same day, or of an earlier one, the newest as ever.
+    given["candidate"] = [trained(3, day=21)]
+    assert found() == ([2], [1_002])
+    # Without labels nobody can tell.
+    given["candidate"] = [model(3)]
+    assert found() == ([2], [1_002])
+    given["candidate"], given["model"] = [again], [model(1)]
+    assert found() == ([1], [1_001])
 
 
 # Three days, and what their runs left: the baseline, and the model that went to the gate.
@@ -129,6 +153,15 @@ def test_of_one_window_the_newest_counts_whenever_it_was_trained():
     models = [*THREE, trained(8, "ctr", day=21), trained(9, "baseline", day=21), trained(11, "ctr", day=20)]
     blessed = [judged(3, True), judged(8, True), judged(11, True)]
     assert start_of(split(23), models, blessed) == (8, 9)
+
+
+def test_the_baseline_is_of_the_run_of_the_model():
+    # After the blessed run one of other settings over the same window, which was refused.
+    models = [trained(1, "baseline", day=22), trained(2, day=22)]
+    models += [trained(3, "baseline", seed=2, day=22), trained(4, seed=2, day=22)]
+    assert start_of(split(23), models, [judged(2, True), judged(4, False)]) == (2, 1)
+    assert start_of(split(23), models, [judged(2, True), judged(4, True)]) == (4, 3)
+    assert start_of(split(23), models[1:], [judged(2, True)]) == (2, None)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ from amen_tf.config import GeneratorSettings
 from amen_tf.diagnostics import CollapseError, Diagnosis
 from amen_tf.features import CANDIDATE_MASK, FUTURE, ITEM_ID, MOVELINE, USER_KEY, is_of_candidates
 from amen_tf.fitting.generator import fit_generator, read_catalogue, with_future
+from amen_tf.initialization import named_weights
 from amen_tf.training import Session, make_deterministic
+from amen_tf.warm_start import Ids, WarmStart
 from amen_tf.windows import RequestTable, Windows
 from tests.amen_tf import batches
 
@@ -28,12 +30,12 @@ def windows(spec):
     return Windows(*(RequestTable.read([batches.batch(spec, rows=rows, seed=rows)]) for rows in (26, 12)))
 
 
-def fit(spec, folder, **settings):
+def fit(spec, folder, warm=None, **settings):
     make_deterministic(5)
     session = Session(folder, lambda progress: None)
     read = windows(spec)
     counts = batches.item_counts(spec, read.train)
-    return fit_generator(spec, GeneratorSettings(**{**OPTIONS, **settings}), read, session, {}, counts)
+    return fit_generator(spec, GeneratorSettings(**{**OPTIONS, **settings}), read, session, {}, counts, warm)
 
 
 def test_requests_with_a_future_are_kept_whatever_the_number_of_candidates(spec):
@@ -112,3 +114,21 @@ def test_what_the_window_does_not_have_says_nothing(spec, tmp_path):
     }
     vectors = fitted.model.item_vectors(item)[0]
     np.testing.assert_array_equal(vectors[0], vectors[1])
+
+
+@pytest.mark.parametrize("learning_rate", [1e-30, 100.0])
+def test_a_warm_start_that_no_epoch_improves_is_kept_with_its_own_figures(spec, tmp_path, learning_rate):
+    first = fit(spec, tmp_path / "first", epochs=2)
+    words = {meaning: [b"%d" % i for i in range(spec.sizes[meaning] - 1)] for meaning in spec.in_vocabularies}
+    weights = {name: weight.numpy() for name, weight in named_weights(first.model).items()}
+    warm = WarmStart(weights, *[Ids(spec, words)] * 2)
+    options = {"epochs": 2, "weight_decay": 0.0, "learning_rate": learning_rate, "rank_requests": 7}
+    fitted = fit(spec, tmp_path / "second", warm, **options)
+    [start], epochs = fitted.history["start_info_nce"], fitted.history["val_info_nce"]
+    assert len(epochs) == 2 and start <= min(epochs)
+    for name, weight in named_weights(fitted.model).items():
+        np.testing.assert_allclose(weight, weights[name], rtol=0, atol=1e-12)
+    for name, value in fitted.figures.items():
+        if "@10" not in name:
+            assert fitted.history[f"start_{name}"] == [pytest.approx(value, nan_ok=True)]
+            assert len(fitted.history[f"val_{name}"]) == 2

@@ -147,7 +147,14 @@ def test_details_of_stages(tmp_path):
     figures = {"hr@10_step_0": 0.125, "ndcg@10_step_0": 0.0625}
     (tmp_path / "Format-Serving/assets.extra/generator.json").write_text(json.dumps(figures))
     said = trainer({"val_info_nce": [4.0, 3.0], "val_accuracy": [0.1, 0.25]})
-    assert said == "eval InfoNCE 3.000, HR@10 0.125, NDCG@10 0.062 of the whole catalogue"
+    ranks = ", HR@10 0.125, NDCG@10 0.062 of the whole catalogue"
+    assert said == f"eval InfoNCE 3.000{ranks}"
+    # What a warm start began with takes part; of equal ones the first is kept.
+    assert trainer({"val_auc": [0.5, 0.7], "start_auc": [0.8]}) == "eval AUC 0.8000, start kept"
+    assert trainer({"val_auc": [0.5, 0.7], "start_auc": [0.7]}) == "eval AUC 0.7000, start kept"
+    assert trainer({"val_auc": [0.5, 0.7], "start_auc": [0.6]}) == "eval AUC 0.7000"
+    assert trainer({"val_info_nce": [4.0, 3.0], "start_info_nce": [2.0]}) == f"eval InfoNCE 2.000, start kept{ranks}"
+    assert trainer({"val_info_nce": [4.0, 3.0], "start_info_nce": [3.5]}) == f"eval InfoNCE 3.000{ranks}"
     assert stage_detail(StageResult("pusher", False, 1.0, {"pushed_model": "x"})) == ""
 
 
@@ -163,16 +170,22 @@ def test_trainers_say_what_they_started_from(tmp_path, summary):
     result = StageResult("ctr", False, 1.0, {"model": str(tmp_path), "model_run": "x"})
 
     def said(**start):
-        (extra / "initialization.json").write_text(json.dumps({"copied": ["a", "b"], "absent": [], **start}))
+        report = {"copied": ["a", "b"], "extended": [], "absent": [], "other_shape": []}
+        (extra / "initialization.json").write_text(json.dumps({**report, **start}))
         return stage_detail(result)
 
     assert said() == "eval AUC 0.7000"
     assert said(warm_start=start) == "eval AUC 0.7000, warm from the run to 2024-01-11"
     # Borders need not lie at midnight.
     assert said(warm_start={**start, "eval_end": 1704931200 + 3660}).endswith("warm from the run to 2024-01-11 01:01")
+    afresh = said(warm_start=start, absent=["c", "d"], other_shape=["e"])
+    assert afresh == "eval AUC 0.7000, warm from the run to 2024-01-11, 3 weights afresh"
+    # Of a cold start they are told in the report alone.
+    assert said(absent=["c"]) == "eval AUC 0.7000"
+    said(warm_start=start)
     made = summary(BLESSED)
     made.results["ctr"] = result
-    assert made.to_dict()["initialization"]["ctr"] == {"copied": 2, "absent": 0}
+    assert made.to_dict()["initialization"]["ctr"] == {"copied": 2, "extended": 0, "absent": 0, "other_shape": 0}
     assert made.to_dict()["warm_start"]["ctr"]["words"] == start["words"]
     assert made.to_dict()["warm_start"]["base"] is None
 

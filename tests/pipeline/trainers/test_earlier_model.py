@@ -1,11 +1,13 @@
 """The model that a Trainer starts warm from, read from the folder that another Trainer left."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import yaml
 
+from amen_tf.config import BaseSettings, CtrSettings, GeneratorSettings
 from amen_tf.initialization import InitializationError
 from pipeline.trainers.earlier_model import EarlierModel
 from tests.amen_tf import batches
@@ -52,14 +54,37 @@ def test_words_spec_settings_and_weights_are_read(folder, spec):
 
 
 def test_of_a_ctr_model_the_ranker_is_its_base(folder):
-    assert EarlierModel(folder).ranker_file("din") == "base_weights.npz"
+    assert EarlierModel(folder).ranker_file == "base_weights.npz"
     (folder / "assets.extra" / "settings.yaml").write_text(yaml.safe_dump(BASE))
-    assert EarlierModel(folder).ranker_file("din") == "weights.npz"
+    assert EarlierModel(folder).ranker_file == "weights.npz"
 
 
-def test_another_architecture_is_refused_with_what_to_do(folder):
-    with pytest.raises(InitializationError, match=r"base\.architecture din, got base\..*warm_start\.enabled=false"):
-        EarlierModel(folder).ranker_file("base")
+@pytest.mark.parametrize(
+    ("section", "settings", "change"),
+    [
+        ("base", BaseSettings(architecture="din"), {"architecture": "base"}),
+        ("generator", GeneratorSettings(), {"decoder": "parallel"}),
+        ("generator", GeneratorSettings(), {"readout": "event_heads"}),
+        ("ctr", CtrSettings(), {"use_flow": False}),
+        ("ctr", CtrSettings(), {"use_alignment": False}),
+        ("ctr", CtrSettings(), {"flow_similarity": True}),
+        ("ctr", CtrSettings(), {"moveline_similarity": False}),
+    ],
+)
+def test_settings_that_give_weights_another_meaning_are_refused_with_what_to_do(section, settings, change, folder):
+    # Settings that were not there yet had their defaults.
+    (folder / "assets.extra" / "settings.yaml").write_text(yaml.safe_dump({**BASE, "generator": {}, "ctr": {}}))
+    earlier, [(name, value)] = EarlierModel(folder), change.items()
+    earlier.expect_unchanged(section, settings.model_copy(update={"learning_rate": 0.5, "epochs": 9}))
+    told = re.escape(f"{section}.{name} {getattr(settings, name)}, got {value}.")
+    with pytest.raises(InitializationError, match=f"{told}.*warm_start.enabled=false until a run is blessed"):
+        earlier.expect_unchanged(section, settings.model_copy(update=change))
+
+
+def test_a_ranker_gives_nothing_to_a_generator(folder):
+    (folder / "assets.extra" / "settings.yaml").write_text(yaml.safe_dump(BASE))
+    with pytest.raises(InitializationError, match="expected a model with settings of generator, got base"):
+        EarlierModel(folder).expect_unchanged("generator", GeneratorSettings())
 
 
 def test_a_folder_that_is_no_model_of_ours_is_refused(tmp_path):

@@ -41,8 +41,10 @@ def faults(base: Path, version: int) -> list[str]:
 
 
 def refuse_unless_whole(base: Path, version: int) -> None:
-    """Raises:
-    RolloutError: the version's folder is missing or lacks files.
+    """Refuses a version that a server could not load.
+
+    Raises:
+        RolloutError: the version's folder is missing or lacks files.
     """
     found = faults(base, version)
     if found:

@@ -51,8 +51,10 @@ class Servers:
         return [self._state(address, version) for address in self.addresses]
 
     def refuse_unless_available(self, version: int, advice: str) -> None:
-        """Raises:
-        RolloutError: the version is not AVAILABLE on every server, or one does not answer.
+        """Refuses a version that a label must not move to.
+
+        Raises:
+            RolloutError: the version is not AVAILABLE on every server, or one does not answer.
         """
         missing = [str(state) for state in self.states(version) if state.state != AVAILABLE]
         if missing:
@@ -71,11 +73,13 @@ class Servers:
         Raises:
             RolloutError: it failed to load, or the time is up.
         """
+        stale = set(before)
 
         def loaded() -> str | None:
             states = self.states(version)
-            for state, earlier in zip(states, before, strict=True):
-                if state.state == END and state.error and state != earlier:
+            stale.intersection_update(states)
+            for state in states:
+                if state.state == END and state.error and state not in stale:
                     raise RolloutError(f"Version {version} of '{self.model}' does not load on {state}.")
             missing = [str(state) for state in states if state.state != AVAILABLE]
             return "; ".join(missing) or None

@@ -91,6 +91,18 @@ def test_an_edit_that_would_come_to_something_else_is_not_made(config, monkeypat
     assert config.read_text() == before
 
 
+def test_an_edit_that_would_touch_another_model_is_not_made(config, monkeypatch):
+    before, add = config.read_text(), config_file.config_text.add_version
+
+    def adds_to_both(text, model, version):
+        return add(add(text, model, version), "other", version)
+
+    monkeypatch.setattr(config_file.config_text, "add_version", adds_to_both)
+    with pytest.raises(RolloutError, match="nothing was changed"):
+        ConfigFile(config, "m").put(add=5)
+    assert config.read_text() == before
+
+
 @pytest.mark.parametrize(
     ("old", "new", "error", "message"),
     [

@@ -254,8 +254,9 @@ class TestAgainstTheDouble:
 
     def test_a_version_that_does_not_load_is_taken_out_again(self, served):
         address, config, base = served
-        (base / "3" / "saved_model.pb").write_bytes(b"\x0c")
-        before = config.read_text()
+        graph = base / "3" / "saved_model.pb"
+        good, before = graph.read_bytes(), config.read_text()
+        graph.write_bytes(b"\x0c")
         with (
             asking(address, ("stable",)) as answers,
             pytest.raises(RolloutError, match=r"does not load on .*DATA_LOSS"),
@@ -263,6 +264,10 @@ class TestAgainstTheDouble:
             rollout(config, base, Servers([address], "m", timeout=20)).promote(3, "stable")
         assert config.read_text() == before
         assert set(answers["stable"]) <= {2.0}
+        # The server still tells of the failure when the mended version is asked for.
+        graph.write_bytes(good)
+        rollout(config, base, Servers([address], "m", timeout=20)).promote(3, "stable")
+        assert state_of(config)[1] == {"stable": 3, "canary": 1, "previous": 1}
 
     def test_a_server_that_reads_another_file(self, served, tmp_path):
         address, config, base = served

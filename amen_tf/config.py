@@ -427,10 +427,17 @@ class GateSettings(Section):
 
 
 class PushSettings(Section):
-    """Where blessed versions go: `<folder>/<model_name>/<unix seconds>/`."""
+    """Where blessed versions go: `<folder>/<model_name>/<unix seconds>/`, and how many of them stay.
+
+    `keep_versions` None keeps all: what is deleted is gone, and only who runs the servers knows what they still need.
+    `models_config` is the servers' file, whose labelled versions are never deleted.
+    """
 
     folder: str | None = None
     model_name: str = pydantic.Field("amen", pattern=r"^[A-Za-z0-9_.-]+$")
+    # At least the one before the newest: servers answer by it until the newest is loaded.
+    keep_versions: int | None = pydantic.Field(None, ge=2)
+    models_config: str | None = None
 
 
 class ServingSettings(Section):

@@ -37,6 +37,8 @@ STAGES = (
 )
 
 EVAL_SPLIT = "eval"
+# Settings of the push that its stage reads; the others are in its destination.
+KEEP = {"keep_versions", "models_config"}
 
 
 class Earlier(NamedTuple):
@@ -217,13 +219,15 @@ def create_pipeline(
         ).with_id(stage)
 
     gate = evaluator(EVALUATOR, ctr, settings.gate, baseline_model)
+    # Only where it is asked for: what is in here re-runs the stage when it changes.
+    pruned = {} if settings.push.keep_versions is None else settings.push.model_dump(include=KEEP)
     pusher = Pusher(
         model=ctr.outputs["model"],
         model_blessing=gate.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=push_folder)
         ),
-        custom_config={"code": fingerprint("pipeline.pusher")},
+        custom_config={"code": fingerprint("pipeline.pusher"), **pruned},
     ).with_id(PUSHER)
     nodes += [evaluator(BASELINE_EVALUATOR, baseline, None), gate, pusher]
     return made_of(nodes)

@@ -8,6 +8,7 @@ and for tests; production is the tensorflow/serving image. `serving/README.md` h
 import contextlib
 import dataclasses
 import errno
+import functools
 import logging
 import signal
 import socket
@@ -95,7 +96,8 @@ def serve(
         model_name: name in URLs, `/v1/models/NAME`.
         host: address to listen on.
         port: TCP port; 0 takes a free one.
-        models_config: a models.config file (several models, version policies, labels) in place of `base_path`.
+        models_config: a models.config file (several models, version policies, labels) in place of `base_path`; edits
+            of it are followed while the server runs.
         on_ready: called once when requests are answered; by default the banner is printed on standard error.
         on_event: called with a line of text when a version comes, goes or fails; by default it is printed likewise.
 
@@ -180,15 +182,17 @@ def _loaded(
     poll_seconds: float,
 ) -> Iterator[tuple[_Server, RunningServer]]:
     """A server whose models are loaded and whose port is its own, not yet answering."""
+    reread = None
     if models_config is not None:
-        configs = read_models_config(models_config)
+        reread = functools.partial(read_models_config, models_config)
+        configs = reread()
     elif base_path is not None:
         configs = [ModelConfig(model_name, Path(base_path))]
     else:
         raise NoModelError("Nothing to serve: give the push folder of an `amen run` or a models.config file.")
     # The port is taken first (a wrong one should not cost a model load) but opened only once the models answer.
     with _bound(host, port) as listener:
-        manager = ModelManager(configs, on_event)
+        manager = ModelManager(configs, on_event, reread)
         try:
             manager.load_all()
             _listen(listener, host, port)

@@ -26,6 +26,7 @@ class Layout:
       spans: what was made of each span of a log in spans, kept for later windows; may be deleted at any time.
       tensorboard: one link per trainer, the folder for `tensorboard --logdir`.
       push: the server's base path: one folder per pushed version.
+      models_config: the servers' models.config; None where the settings name none.
     """
 
     def __init__(self, settings: Settings):
@@ -44,6 +45,8 @@ class Layout:
         self.example_request = self.folder / "example_request.json"
         pushed = pathlib.Path(settings.push.folder).resolve() if settings.push.folder else self.folder / "serving"
         self.push = pushed / settings.push.model_name
+        named = settings.push.models_config
+        self.models_config = pathlib.Path(named).resolve() if named else None
 
     def log_file(self, command: str = "") -> pathlib.Path:
         """A file below `logs` for what a call of `command` (`amen run` without) has to say, named after the time."""

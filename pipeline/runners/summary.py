@@ -15,6 +15,7 @@ from amen_tf.strict_json import to_json
 from amen_tf.training import watched_figures
 from pipeline.evaluation import AUC, CALIBRATION, IMPRESSIONS, Verdict, metrics, verdict
 from pipeline.example_gen.report import FATES
+from pipeline.pusher import REPORT as PUSH_REPORT
 from pipeline.runners.layout import Layout
 from pipeline.runners.local import StageResult
 from pipeline.runners.prepare import simulation_folder
@@ -38,12 +39,27 @@ def stage_detail(result: StageResult) -> str:
         found = json.loads(drift.read_text()) if drift.exists() else {}
         told = "; ".join(f"{split}: {', '.join(features)}" for split, features in found.items())
         return f"drifted since the first split: {told}" if told else ""
+    if result.stage == "pusher":
+        return "" if result.cached else _pushed(pathlib.Path(result.outputs["pushed_model"]) / PUSH_REPORT)
     if result.stage == "warm_start":
         return "" if "model" in result.outputs else "none yet: all models start afresh"
     history = pathlib.Path(result.outputs["model"]) / OF_MODEL / HISTORY if "model_run" in result.outputs else None
     if history is None or not history.exists():
         return ""
     return _figures_of(history) + _start_of(history.parent)
+
+
+def _pushed(file: pathlib.Path) -> str:
+    """What became of the model and of older versions; empty where it is one more version and all stay."""
+    report = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    told = [f"the same as version {report['version']}, which stays the newest"] if report.get("was_there") else []
+    if report.get("removed"):
+        told.append(f"removed {', '.join(report['removed'])}")
+    if report.get("removed") or report.get("problem"):
+        told.append(f"versions kept: {report['kept']}")
+    if report.get("problem"):
+        told.append(report["problem"])
+    return "; ".join(told)
 
 
 def _start_of(extra: pathlib.Path) -> str:

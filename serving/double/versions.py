@@ -13,6 +13,7 @@ from pathlib import Path
 from serving.double.config import ModelConfig
 from serving.double.errors import ApiError, ModelConfigError, ModelLoadError, NoModelError
 from serving.double.model import LoadedModel, model_file
+from serving.double.reload import refused_label
 from serving.double.warmup import replay_warmup
 
 
@@ -35,10 +36,17 @@ class ModelManager:
     Args:
         configs: the models.
         on_event: called with one line of text when a version comes, goes or fails after the start.
+        reread: the models as they should be now, asked at every poll; None where they never change.
     """
 
-    def __init__(self, configs: Sequence[ModelConfig], on_event: Callable[[str], None] = lambda text: None):
+    def __init__(
+        self,
+        configs: Sequence[ModelConfig],
+        on_event: Callable[[str], None] = lambda text: None,
+        reread: Callable[[], Sequence[ModelConfig]] | None = None,
+    ):
         self._configs = {config.name: config for config in configs}
+        self._reread = reread
         self._records: dict[str, dict[int, VersionRecord]] = {config.name: {} for config in configs}
         self._problems: dict[str, str] = {}
         self._on_event = on_event
@@ -94,16 +102,42 @@ class ModelManager:
                 self._unload(record)
 
     def poll(self) -> None:
-        """Looks at every folder once; a folder that cannot be read changes nothing."""
+        """Looks at models.config and every folder once; what cannot be read changes nothing."""
+        self._watched("models.config", self._reconfigure)
         for config in self._configs.values():
-            try:
-                self._refresh(config)
-                self._problems.pop(config.name, None)
-            except Exception as error:  # the watch must outlive whatever one folder holds
-                problem = f"model '{config.name}': {type(error).__name__}: {error}; looking again every poll"
-                if self._problems.get(config.name) != problem:
-                    self._problems[config.name] = problem
-                    self._on_event(problem)
+            self._watched(f"model '{config.name}'", lambda config=config: self._refresh(config))
+
+    def _watched(self, what: str, look: Callable[[], None]) -> None:
+        try:
+            look()
+            self._problems.pop(what, None)
+        except Exception as error:  # the watch must outlive whatever one file or folder holds
+            problem = f"{what}: {type(error).__name__}: {error}; looking again every poll"
+            if self._problems.get(what) != problem:
+                self._problems[what] = problem
+                self._on_event(problem)
+
+    def _reconfigure(self) -> None:
+        """Takes over a models.config that has changed: labels at once, versions with the look that follows."""
+        configs = {config.name: config for config in (self._reread() if self._reread else self._configs.values())}
+        if configs == self._configs:
+            return
+        with self._lock:
+            available = {
+                name: {number for number, record in records.items() if record.state == "AVAILABLE"}
+                for name, records in self._records.items()
+            }
+        refused = refused_label(self._configs, list(configs.values()), available)
+        if refused:
+            raise ModelConfigError(refused)
+        with self._lock:
+            gone = [r for name in set(self._records) - set(configs) for r in self._records.pop(name).values()]
+            for name in configs:
+                self._records.setdefault(name, {})
+            self._configs = configs
+        for record in gone:
+            self._unload(record)
+        self._on_event("models.config has changed and is taken over")
 
     @contextlib.contextmanager
     def borrow(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[tuple]:
@@ -116,7 +150,8 @@ class ModelManager:
             ApiError: NOT_FOUND for an unknown model or version, INVALID_ARGUMENT for an unknown label.
         """
         if label is not None:
-            labels = self._configs[name].labels if name in self._configs else {}
+            config = self._configs.get(name)
+            labels = config.labels if config else {}
             if label not in labels:
                 raise ApiError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
             version = labels[label]

@@ -299,6 +299,20 @@ def test_serve_on_a_port_that_is_taken(amen, tmp_path):
     assert status == 2 and str(port) in err and "in use" in one_line(err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Give a push folder or --models-config"),
+        (["push", "--models-config", "models.config"], "one of the two"),
+        (["--models-config", "models.config", "--model", "m"], "names its models itself"),
+        (["--models-config", "no/models.config"], "'no/models.config' cannot be read"),
+    ],
+)
+def test_serve_of_a_folder_or_a_models_config(arguments, message, amen):
+    status, _, err = amen("serve", *arguments)
+    assert status == 2 and message in one_line(err)
+
+
 def test_serve_of_a_folder_without_a_version(amen, tmp_path):
     status, _, err = amen("serve", tmp_path / "amen", "--port", 0)
     assert status == 2 and str(tmp_path / "amen") in one_line(err)
@@ -364,7 +378,21 @@ def test_rank_without_the_file(amen, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["init"], ["check"], ["convert"], ["simulate"], ["serve"], ["rank"], ["schema"], ["skew"]]
+    "command",
+    [
+        [],
+        ["run"],
+        ["init"],
+        ["check"],
+        ["convert"],
+        ["simulate"],
+        ["serve"],
+        ["rank"],
+        ["schema"],
+        ["skew"],
+        ["promote"],
+        ["rollback"],
+    ],
 )
 def test_help_of_every_command(command, amen):
     status, out, _ = amen(*command, "--help")
@@ -424,3 +452,69 @@ def test_schema_with_a_file_that_is_none(amen, write, tmp_path):
 def test_a_command_that_does_not_exist(amen):
     status, _, err = amen("rnu")
     assert status == 2 and "rnu" in err
+
+
+@pytest.fixture
+def models_config(tmp_path):
+    """A models.config with `stable` at version 1, and a push folder with the versions 1 and 2."""
+    for version in (1, 2):
+        variables = tmp_path / "push" / "m" / str(version) / "variables"
+        variables.mkdir(parents=True)
+        for file in (variables / "variables.index", variables / "variables.data-00000-of-00001"):
+            file.write_bytes(b"1")
+        (variables.parent / "saved_model.pb").write_bytes(b"1")
+    path = tmp_path / "models.config"
+    path.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{tmp_path}/push/m" model_platform: "tensorflow"\n'
+        "  model_version_policy { specific { versions: 1 } }\n"
+        '  version_labels { key: "stable" value: 1 } } }\n'
+    )
+    return path
+
+
+def test_promote_prints_its_steps_and_runs_what_applies_them(amen, models_config, tmp_path):
+    applied = tmp_path / "applied.config"
+    call = ("promote", 2, "--label", "canary", "--config", models_config, "--model", "m")
+    status, out, _ = amen(*call, "--dry-run")
+    assert status == 0 and '+  version_labels { key: "canary" value: 2 }' in out
+    assert "canary" not in models_config.read_text()
+    status, out, _ = amen(*call, "--no-wait", "--apply", f"cp {models_config} {applied}")
+    assert status == 0 and "No server was asked" in out
+    assert applied.read_text() == models_config.read_text() and 'key: "canary" value: 2' in applied.read_text()
+    status, _, err = amen(*call, "--no-wait", "--apply", "false")
+    assert status == 1 and "was not applied" in err and "same command again" in err
+
+
+def test_promote_takes_file_name_and_folder_from_the_settings(amen, models_config, tmp_path, settings_file):
+    push = {"folder": str(tmp_path / "push"), "model_name": "m", "models_config": str(models_config)}
+    settings = settings_file(tmp_path / "log.csv", push=push)
+    models_config.write_text(models_config.read_text().replace(f"{tmp_path}/push/m", "/models/m"))
+    status, out, err = amen("promote", 2, "--label", "canary", "--settings", settings, "--no-wait")
+    assert (status, err) == (0, "") and 'key: "canary" value: 2' in models_config.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["promote", 2, "--label", "stable"], "Give --server URL for each replica"),
+        (["promote", 2, "--label", "previous", "--dry-run"], "'previous' is not one of"),
+        (["promote", 2, "--label", "stable", "--no-wait", "--server", "x"], "leave out --server"),
+        (["promote", 3, "--label", "canary", "--no-wait"], "Version 3 is not whole"),
+        (["promote", 2, "--label", "stable", "--no-wait"], "may be answering"),
+        (["promote", 2, "--label", "stable", "--server", "127.0.0.1:1"], "No answer from http://127.0.0.1:1"),
+        (["rollback"], "Give --server URL for each replica"),
+        (["rollback", "--dry-run"], "no label 'previous'"),
+    ],
+)
+def test_promote_and_rollback_refuse(arguments, message, amen, models_config):
+    before = models_config.read_text()
+    status, _, err = amen(*arguments, "--config", models_config, "--model", "m")
+    assert status == 2 and message in one_line(err)
+    assert models_config.read_text() == before
+
+
+def test_promote_of_no_file(amen, tmp_path):
+    status, _, err = amen("promote", 2, "--label", "stable", "--dry-run")
+    assert status == 2 and "--config models.config" in one_line(err)
+    status, _, err = amen("promote", 2, "--label", "stable", "--dry-run", "--config", tmp_path / "none")
+    assert status == 2 and "cannot be read" in one_line(err)

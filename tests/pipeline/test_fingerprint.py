@@ -47,6 +47,10 @@ DEPENDENTS = {
     "pipeline/vocabularies.py": {PREPROCESSING, BASE, GENERATOR, CTR},
     "pipeline/trainers/common.py": {BASE, GENERATOR, CTR},
     "pipeline/pusher.py": {PUSHER},
+    "pipeline/pruning.py": {PUSHER},
+    # Which versions a models.config needs is for the stage that removes the others.
+    "serving/double/config.py": {PUSHER},
+    "serving/double/versions.py": set(),
     # What runs stages, evaluates or serves decides nothing inside a stage that trains.
     "pipeline/pipeline.py": set(),
     "pipeline/runners/run.py": set(),

@@ -134,3 +134,17 @@ def test_what_is_kept_of_spans_lies_apart(tmp_path):
     # What a new window has no use for is deleted from the store: nothing else may lie in it.
     assert (store, analyses) == (str(kept / "examples"), str(kept / "analyses"))
     assert isinstance(nodes["transform"], SpanTransform)
+
+
+def test_only_who_prunes_has_it_in_the_cache_key_of_the_push(tmp_path):
+    def settings(*overrides):
+        [pusher] = [node for node in pipeline(tmp_path, *overrides).components if node.id == "pusher"]
+        found = json.loads(pusher.exec_properties["custom_config"])
+        return {name: value for name, value in found.items() if name != "code"}
+
+    assert settings() == settings("push.models_config=models.config") == {}
+    assert settings("push.keep_versions=5") == {"keep_versions": 5, "models_config": None}
+    both = settings("push.keep_versions=5", "push.models_config=models.config")
+    assert both == {"keep_versions": 5, "models_config": "models.config"}
+    with pytest.raises(SettingsError, match="push.keep_versions"):
+        settings("push.keep_versions=1")

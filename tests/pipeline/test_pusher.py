@@ -1,5 +1,6 @@
 """Versions appear whole or not at all, each newer than all before it."""
 
+import json
 import multiprocessing
 import os
 import pathlib
@@ -8,9 +9,13 @@ import signal
 import time
 
 import pytest
+from tfx.proto import pusher_pb2
+from tfx.types import standard_artifacts
+from tfx.utils import proto_utils
 
 from pipeline import pusher
-from pipeline.pusher import PARTIAL, push
+from pipeline.pruning import PARTIAL
+from pipeline.pusher import REPORT, AtomicExecutor, newest_if_same, push
 
 
 def push_and_die(model, base):
@@ -131,3 +136,66 @@ def test_a_version_gets_its_name_only_when_all_files_are_there(model, base, monk
     monkeypatch.setattr(pusher.os, "rename", watched)
     push(model, base)
     assert renamed == [(content(model), [])]
+
+
+def test_the_newest_version_is_known_again_by_its_bytes(model, base):
+    assert newest_if_same(model, base) is None
+    first = push(model, base)
+    assert newest_if_same(model, base) == first
+    (model / "assets" / "item_id").write_text("other id")
+    assert newest_if_same(model, base) is None
+    second = push(model, base)
+    (model / "assets" / "item_id").write_text("assets/item_id")
+    assert newest_if_same(model, base) is None, "an older version is not the newest"
+    (model / "assets" / "more").write_text("")
+    assert int(second) > int(first) and newest_if_same(model, base) is None
+
+
+@pytest.fixture
+def execute(model, base, tmp_path):
+    """`execute(**settings)`: runs the stage's executor on `model`, blessed; gives the pushed version and its report."""
+
+    def _execute(**settings):
+        given, pushed = standard_artifacts.Model(), standard_artifacts.PushedModel()
+        given.uri, pushed.uri = str(tmp_path / "artifact"), str(tmp_path / "pushed")
+        shutil.copytree(model, tmp_path / "artifact" / "Format-Serving", dirs_exist_ok=True)
+        destination = pusher_pb2.PushDestination(
+            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(base))
+        )
+        properties = {
+            "push_destination": proto_utils.proto_to_json(destination),
+            "custom_config": json.dumps({"code": "c", **settings}),
+        }
+        AtomicExecutor().Do({"model": [given]}, {"pushed_model": [pushed]}, properties)
+        report = json.loads((tmp_path / "pushed" / REPORT).read_text())
+        assert pushed.get_string_custom_property("pushed_version") == report["version"]
+        return report
+
+    return _execute
+
+
+def test_by_default_every_version_stays(execute, base):
+    for name in ("1", "2", "3"):
+        (base / name).mkdir(parents=True)
+    report = execute()
+    assert report == {"version": report["version"], "was_there": False}
+    assert {path.name for path in base.iterdir()} == {"1", "2", "3", report["version"]}
+
+
+def test_a_change_of_what_is_kept_prunes_and_pushes_no_second_time(execute, base, tmp_path):
+    for name in ("1", "2", "3"):
+        (base / name).mkdir(parents=True)
+    first = execute()
+    config = tmp_path / "models.config"
+    config.write_text(
+        'model_config_list { config { name: "amen" base_path: "/m" version_labels { key: "stable" value: 1 } } }'
+    )
+    again = execute(keep_versions=2, models_config=str(config))
+    assert again == {
+        "version": first["version"],
+        "was_there": True,
+        "removed": ["2"],
+        "kept": 3,
+        "problem": "",
+    }
+    assert {path.name for path in base.iterdir()} == {"1", "3", first["version"]}

@@ -156,6 +156,24 @@ def test_details_of_stages(tmp_path):
     assert trainer({"val_info_nce": [4.0, 3.0], "start_info_nce": [2.0]}) == f"eval InfoNCE 2.000, start kept{ranks}"
     assert trainer({"val_info_nce": [4.0, 3.0], "start_info_nce": [3.5]}) == f"eval InfoNCE 3.000{ranks}"
     assert stage_detail(StageResult("pusher", False, 1.0, {"pushed_model": "x"})) == ""
+    assert stage_detail(StageResult("pusher", True, 1.0, {"pushed_model": "x"})) == ""
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        ({"version": "9", "was_there": False}, ""),
+        ({"version": "9", "was_there": False, "removed": [], "kept": 2, "problem": ""}, ""),
+        ({"was_there": False, "removed": ["1", "2"], "kept": 5, "problem": ""}, "removed 1, 2; versions kept: 5"),
+        ({"was_there": False, "removed": [], "kept": 7, "problem": "no file"}, "versions kept: 7; no file"),
+        ({"version": "9", "was_there": True}, "the same as version 9, which stays the newest"),
+    ],
+)
+def test_the_pusher_says_what_it_removed(report, said, tmp_path):
+    (tmp_path / "push.json").write_text(json.dumps(report))
+    outputs = {"pushed_model": str(tmp_path)}
+    assert stage_detail(StageResult("pusher", False, 1.0, outputs)) == said
+    assert stage_detail(StageResult("pusher", True, 1.0, outputs)) == "", "an earlier run did that"
 
 
 def test_trainers_say_what_they_started_from(tmp_path, summary):

@@ -19,16 +19,19 @@ from serving.local_server import (
     NoModelError,
     PortInUseError,
     ServeError,
+    ServerOptions,
     running_server,
     serve,
 )
+
+OFTEN = ServerOptions(poll_seconds=0.05, load_retry_seconds=0.1)
 
 
 class TestVersions:
     def test_new_broken_and_removed_versions(self, push, tmp_path, wait_until):
         events = []
         push("scaled_2", tmp_path, 1)
-        with running_server(tmp_path, "m", poll_seconds=0.05, on_event=events.append) as server:
+        with running_server(tmp_path, "m", options=OFTEN, on_event=events.append) as server:
             session = requests.Session()
 
             def factor():
@@ -57,7 +60,8 @@ class TestVersions:
             broken = tmp_path / "3"
             broken.mkdir()
             wait_until(lambda: 3 in states())
-            assert states()[3] == ("LOADING", "OK"), "a push under way is waited for"
+            wait_until(lambda: any("next try in 0.1 s (1 of 5)" in event for event in events))
+            assert states()[3] == ("LOADING", "OK"), "a push under way is tried again"
             (broken / "saved_model.pb").write_bytes(b"no such thing")
             wait_until(lambda: states()[3][0] == "END")
             assert states() == {1: ("END", "OK"), 2: ("AVAILABLE", "OK"), 3: ("END", "DATA_LOSS")}
@@ -80,7 +84,7 @@ class TestVersions:
         push("scaled_3", tmp_path / "other", 2)
         [data] = (tmp_path / "other" / "2" / "variables").glob("*.data-*")
         data.write_bytes(data.read_bytes()[:-20])
-        with running_server(tmp_path / "base", "m", poll_seconds=0.05) as server:
+        with running_server(tmp_path / "base", "m", options=OFTEN) as server:
             (tmp_path / "other" / "2").rename(tmp_path / "base" / "2")
             wait_until(lambda: len(server.status("m")) == 2 and server.status("m")[0].state == "END")
             newest, old = server.status("m")
@@ -135,11 +139,14 @@ class TestStart:
             assert str(folder) in str(caught.value)
         (tmp_path / "tmp.5").mkdir()
         (tmp_path / "6").mkdir()
-        with pytest.raises(NoModelError, match=r"found 6, tmp\.5"):
+        (tmp_path / "6").rename(tmp_path / "six")
+        with pytest.raises(NoModelError, match=r"found six, tmp\.5"):
             serve(tmp_path, port=0)
 
     def test_a_broken_version_at_the_start(self, tmp_path):
         (tmp_path / "5").mkdir()
+        with pytest.raises(ModelLoadError, match=r"Version 5 of model 'amen'.*NOT_FOUND: Could not find SavedModel"):
+            serve(tmp_path, port=0)
         (tmp_path / "5" / "saved_model.pb").write_bytes(b"\x0c")
         with pytest.raises(ModelLoadError, match=r"Version 5 of model 'amen'.*DATA_LOSS"):
             serve(tmp_path, port=0)

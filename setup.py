@@ -27,12 +27,14 @@ INSTALL_REQUIRES = [
     "click>=8,<9",
     "rich>=13",
     "requests>=2.31",
+    "httpx>=0.27",
+    "prometheus-client>=0.20",
     "starlette>=0.37",
     "uvicorn>=0.29",
 ]
 EXTRAS_REQUIRE = {
     "kubeflow": ["tfx[kfp]>=1.16.0,<1.22"],
-    "dev": ["pytest>=8", "ruff>=0.6", "hypothesis>=6.100", "httpx>=0.27"],
+    "dev": ["pytest>=8", "ruff>=0.6", "hypothesis>=6.100"],
 }
 
 setup(

@@ -1,4 +1,4 @@
-"""The console command `amen`: check, convert or simulate a log, run the pipeline, serve and rank.
+"""The console command `amen`: check, convert or simulate a log, run the pipeline, serve, rank and test under load.
 
 TensorFlow is imported by the commands that need it and nowhere else, so that the others answer at once.
 """
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from amen_tf.config import PRESETS, DataSettings, Settings, SettingsError, SimulateSettings
 from pipeline.commands import call
+from pipeline.serving_commands import load_test, serve
 
 console = Console()
 
@@ -238,23 +239,8 @@ def simulate(output: pathlib.Path, **sizes):
     _say(f"Next: amen run {output / 'settings.yaml'}")
 
 
-@amen.command()
-@click.argument("folder", type=click.Path(path_type=pathlib.Path))
-@click.option("--model", "model_name", default=None, help="Name in the URL; default: the folder's name.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
-def serve(folder: pathlib.Path, model_name: str | None, host: str, port: int):
-    """Serves the newest version in a push FOLDER over REST, as a development double of TensorFlow Serving."""
-    from pipeline.runners.console import messages_in, quiet
-
-    log_file = pathlib.Path(tempfile.gettempdir()) / f"amen-serve-{port}.log"
-    with quiet(log_file) as person:
-        from serving.local_server import serve as serve_folder
-
-        def ready(server):
-            person.print(f"{server.banner}\n{messages_in(log_file)}", markup=False)
-
-        serve_folder(folder, model_name or folder.resolve().name, host, port, on_ready=ready, on_event=person.print)
+amen.add_command(serve)
+amen.add_command(load_test)
 
 
 @amen.command()

@@ -33,6 +33,8 @@ class RestApp:
         headers = {"Server": SERVER_HEADER}
         if reply.content_type:
             headers["Content-Type"] = reply.content_type
+        if reply.status == 408:
+            headers["Connection"] = "close"  # what still comes of the body must not be read as the next request
         await Response(reply.body, reply.status, headers)(scope, receive, send)
 
     async def _reply(self, request: Request, target: str) -> Reply:

@@ -185,7 +185,8 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, tf.errors.OpError):
-        return ApiError(CODE_NAMES[error.error_code], error.message)
+        # Loading through Python puts a heading before the op's own text.
+        return ApiError(CODE_NAMES[error.error_code], error.message.removeprefix("Graph execution error:\n\n"))
     if isinstance(error, FileNotFoundError):
         return ApiError("NOT_FOUND", f"{error.filename}; No such file or directory")
     if isinstance(error, (TypeError, ValueError)):

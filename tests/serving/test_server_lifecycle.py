@@ -79,36 +79,13 @@ class TestVersions:
         assert [event.split(" ")[1] for event in events if "loaded" in event] == ["2", "1"]
         assert sum("does not load and is skipped: DATA_LOSS" in event for event in events) == 1
 
-    def test_truncated_variables_leave_the_old_version(self, push, tmp_path, wait_until):
-        push("scaled_2", tmp_path / "base", 1)
-        push("scaled_3", tmp_path / "other", 2)
-        [data] = (tmp_path / "other" / "2" / "variables").glob("*.data-*")
-        data.write_bytes(data.read_bytes()[:-20])
-        with running_server(tmp_path / "base", "m", options=OFTEN) as server:
-            (tmp_path / "other" / "2").rename(tmp_path / "base" / "2")
-            wait_until(lambda: len(server.status("m")) == 2 and server.status("m")[0].state == "END")
-            newest, old = server.status("m")
-            assert newest.error_code != "OK" and old.state == "AVAILABLE"
-
-    def test_warmup_records_are_replayed_and_a_bad_one_fails_the_load(self, push, tmp_path):
-        import tensorflow as tf
-        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
-        def write(folder, **inputs):
-            request = predict_pb2.PredictRequest()
-            for name, value in inputs.items():
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.float32))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            (folder / "assets.extra").mkdir()
-            with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
-                writer.write(log.SerializeToString())
-
+    def test_warmup_records_are_replayed_and_a_bad_one_ends_the_start(self, push, tmp_path, write_warmup):
         push("scaled_2", tmp_path / "good", 1)
-        write(tmp_path / "good" / "1", x=[1.0])
+        write_warmup(tmp_path / "good" / "1", {"x": [1.0]})
         with running_server(tmp_path / "good", "m") as server:
             assert server.models == {"m": [1]}
         push("scaled_2", tmp_path / "bad", 1)
-        write(tmp_path / "bad" / "1", z=[1.0])
+        write_warmup(tmp_path / "bad" / "1", {"z": [1.0]})
         with pytest.raises(ModelLoadError, match=r"Warm-up record 1 of .*Missing but required: \{x\}"):
             serve(tmp_path / "bad", "m", port=0)
 

@@ -46,7 +46,8 @@ def _serialize(value: object) -> bytes:
         raise invalid(f"Example must be JSON object but got JSON {json_type(value)}")
     example = example_pb2.Example()
     for name, content in value.items():
-        feature = example.features.feature[name]
+        # A name that is no UTF-8 fits no model, and none of Python's protobuf maps.
+        feature = example.features.feature[name.encode("utf-8", "replace").decode()]
         for item in content if isinstance(content, list) else [content]:
             _add(feature, name, item)
     return example.SerializeToString()

@@ -1,9 +1,10 @@
 """ASGI application around RestApi: reads the body within its limits, answers in a worker thread, says what it is."""
 
 import asyncio
+import concurrent.futures
+import os
 import urllib.parse
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -12,6 +13,8 @@ from serving.double.json_writer import error_body
 from serving.double.options import ServerOptions
 from serving.double.routes import Reply, RestApi
 
+# As many as the server has by default (`--rest_api_num_threads`); more only wait for each other's Python.
+_WORKERS = 4 * (os.cpu_count() or 1)
 SERVER_HEADER = "amen-tf-development-double (not TensorFlow Serving)"
 
 
@@ -21,6 +24,7 @@ class RestApp:
     def __init__(self, api: RestApi, options: ServerOptions):
         self._api = api
         self._options = options
+        self._workers = concurrent.futures.ThreadPoolExecutor(_WORKERS, "amen-rest")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,7 +50,8 @@ class RestApp:
         if body is None:
             return _refusal(413, f"The body is larger than the development double takes ({limit} bytes).")
         headers = {name.lower(): value for name, value in request.headers.items()}
-        return await run_in_threadpool(self._api.handle, request.method, target, headers, body)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._workers, self._api.handle, request.method, target, headers, body)
 
 
 def _refusal(status: int, message: str) -> Reply:

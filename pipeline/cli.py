@@ -1,9 +1,8 @@
-"""The console command `amen`: check, convert or simulate a log, run the pipeline, serve and rank.
+"""The console command `amen`: check, convert or simulate a log, run the pipeline, serve, rank and test under load.
 
 TensorFlow is imported by the commands that need it and nowhere else, so that the others answer at once.
 """
 
-import functools
 import json
 import pathlib
 import tempfile
@@ -16,6 +15,7 @@ from rich.console import Console
 from amen_tf.config import PRESETS, DataSettings, Settings, SettingsError, SimulateSettings
 from pipeline.commands import call
 from pipeline.rollout_commands import promote, rollback
+from pipeline.serving_commands import load_test, serve
 
 console = Console()
 
@@ -240,37 +240,8 @@ def simulate(output: pathlib.Path, **sizes):
     _say(f"Next: amen run {output / 'settings.yaml'}")
 
 
-@amen.command()
-@click.argument("folder", required=False, type=click.Path(path_type=pathlib.Path))
-@click.option(
-    "--models-config", type=click.Path(path_type=pathlib.Path), help="Versions and labels, in FOLDER's place."
-)
-@click.option("--model", "model_name", default=None, help="Name in the URL; default: the folder's name.")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8501, show_default=True, type=click.IntRange(0, 65535))
-def serve(
-    folder: pathlib.Path | None, models_config: pathlib.Path | None, model_name: str | None, host: str, port: int
-):
-    """Serves a push FOLDER over REST, as a development double of TensorFlow Serving.
-
-    Of FOLDER that is the newest version; a models.config names versions and labels, and edits of it are followed.
-    """
-    from pipeline.runners.console import messages_in, quiet
-
-    if (folder is None) == (models_config is None):
-        raise click.UsageError("Give a push folder or --models-config, one of the two.")
-    if models_config is not None and model_name is not None:
-        raise click.UsageError("--model: models.config names its models itself.")
-    name = model_name or (folder.resolve().name if folder else "")
-    log_file = pathlib.Path(tempfile.gettempdir()) / f"amen-serve-{port}.log"
-    with quiet(log_file) as person:
-        from serving.local_server import serve as serve_folder
-
-        def ready(server):
-            person.print(f"{server.banner}\n{messages_in(log_file)}", markup=False)
-
-        events = functools.partial(person.print, markup=False)
-        serve_folder(folder, name, host, port, models_config=models_config, on_ready=ready, on_event=events)
+amen.add_command(serve)
+amen.add_command(load_test)
 
 
 @amen.command()

@@ -7,9 +7,9 @@ and for tests; production is the tensorflow/serving image. `serving/README.md` h
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import logging
+import math
 import signal
 import socket
 import sys
@@ -28,6 +28,9 @@ from serving.double.errors import (
     PortInUseError,
     ServeError,
 )
+from serving.double.listening import bound, listen
+from serving.double.metrics import Metrics
+from serving.double.options import ServerOptions
 from serving.double.routes import RestApi
 from serving.double.versions import ModelManager, VersionRecord
 
@@ -38,12 +41,12 @@ __all__ = [
     "PortInUseError",
     "RunningServer",
     "ServeError",
+    "ServerOptions",
     "running_server",
     "serve",
 ]
 
-_POLL_SECONDS = 1.0
-_GRACE_SECONDS = 10
+_DEFAULTS = ServerOptions()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +56,13 @@ class RunningServer:
     Attributes:
         host, port: where it listens.
         models: name -> served version numbers at the start, ascending.
+        metrics_path: where Prometheus reads its metrics, None where it cannot.
     """
 
     host: str
     port: int
     models: dict[str, list[int]]
+    metrics_path: str | None
     _manager: ModelManager = dataclasses.field(repr=False)
 
     @property
@@ -71,6 +76,8 @@ class RunningServer:
         lines = ["Development double of TensorFlow Serving's REST API: for trying models, not for production."]
         for name, versions in self.models.items():
             lines.append(f"  {self.address}/v1/models/{name}  version {', '.join(map(str, versions))}")
+        if self.metrics_path:
+            lines.append(f"  {self.address}{self.metrics_path}  metrics for Prometheus")
         lines.append("New versions in the folder are loaded as they appear. Ctrl+C stops the server.")
         return "\n".join(lines)
 
@@ -86,6 +93,7 @@ def serve(
     port: int = 8501,
     *,
     models_config: str | Path | None = None,
+    options: ServerOptions = _DEFAULTS,
     on_ready: Callable[[RunningServer], None] | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> None:
@@ -96,8 +104,8 @@ def serve(
         model_name: name in URLs, `/v1/models/NAME`.
         host: address to listen on.
         port: TCP port; 0 takes a free one.
-        models_config: a models.config file (several models, version policies, labels) in place of `base_path`; edits
-            of it are followed while the server runs.
+        models_config: a models.config file (several models, version policies, labels) in place of `base_path`.
+        options: limits, intervals, metrics.
         on_ready: called once when requests are answered; by default the banner is printed on standard error.
         on_event: called with a line of text when a version comes, goes or fails; by default it is printed likewise.
 
@@ -109,7 +117,7 @@ def serve(
     """
     on_ready = on_ready or (lambda server: _print(server.banner))
     on_event = on_event or _print
-    with _loaded(base_path, model_name, host, port, models_config, on_event, _POLL_SECONDS) as (server, info):
+    with _loaded(base_path, model_name, host, port, models_config, options, on_event) as (server, info):
         server.when_started = lambda: on_ready(info)
         with _stop_on_signals(server):
             server.run(sockets=[server.listener])
@@ -123,20 +131,19 @@ def running_server(
     port: int = 0,
     *,
     models_config: str | Path | None = None,
-    poll_seconds: float = _POLL_SECONDS,
+    options: ServerOptions = _DEFAULTS,
     on_event: Callable[[str], None] | None = None,
 ) -> Iterator[RunningServer]:
     """The same server in a thread of this process, by default on a free port, for the length of a `with` block.
 
     Args:
-        poll_seconds: time between two looks at the folders, in seconds.
-        The others are those of `serve`; events go nowhere by default.
+        Those of `serve`; events go nowhere by default.
 
     Raises:
         ServeError: as `serve`.
     """
     silent = on_event or (lambda text: None)
-    with _loaded(base_path, model_name, host, port, models_config, silent, poll_seconds) as (server, info):
+    with _loaded(base_path, model_name, host, port, models_config, options, silent) as (server, info):
         started = threading.Event()
         server.when_started = started.set
         thread = threading.Thread(
@@ -150,7 +157,7 @@ def running_server(
             yield info
         finally:
             server.should_exit = True
-            thread.join(_GRACE_SECONDS + 5)
+            thread.join(options.stop_seconds + 5)
 
 
 class _Server(uvicorn.Server):
@@ -178,32 +185,33 @@ def _loaded(
     host: str,
     port: int,
     models_config: str | Path | None,
+    options: ServerOptions,
     on_event: Callable[[str], None],
-    poll_seconds: float,
 ) -> Iterator[tuple[_Server, RunningServer]]:
     """A server whose models are loaded and whose port is its own, not yet answering."""
     reread = None
     if models_config is not None:
+        configs = read_models_config(models_config)
         reread = functools.partial(read_models_config, models_config)
-        configs = reread()
     elif base_path is not None:
         configs = [ModelConfig(model_name, Path(base_path))]
     else:
         raise NoModelError("Nothing to serve: give the push folder of an `amen run` or a models.config file.")
     # The port is taken first (a wrong one should not cost a model load) but opened only once the models answer.
-    with _bound(host, port) as listener:
-        manager = ModelManager(configs, on_event, reread)
+    with bound(host, port) as listener:
+        metrics = Metrics()
+        manager = ModelManager(configs, options, metrics, on_event)
         try:
             manager.load_all()
-            _listen(listener, host, port)
-            manager.start(poll_seconds)
+            listen(listener, host, port)
+            manager.start(reread)
             models = {
                 config.name: sorted(r.version for r in manager.status(config.name) if r.state == "AVAILABLE")
                 for config in configs
             }
-            info = RunningServer(host, listener.getsockname()[1], models, manager)
+            info = RunningServer(host, listener.getsockname()[1], models, options.monitoring_path, manager)
             config = uvicorn.Config(
-                RestApp(RestApi(manager)),
+                RestApp(RestApi(manager, options, metrics), options),
                 lifespan="off",
                 http="h11",  # its raw paths are the ones that the routes were tested with
                 ws="none",
@@ -212,49 +220,11 @@ def _loaded(
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=30,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
+                timeout_graceful_shutdown=math.ceil(options.stop_seconds),
             )
             yield _Server(config, listener), info
         finally:
             manager.stop()
-
-
-@contextlib.contextmanager
-def _bound(host: str, port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's algorithm off only where the protocol is named; without it every reply takes 40 ms more.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with _port_errors(host, port):
-            listener.bind((host, port))
-        yield listener
-    finally:
-        listener.close()
-
-
-def _listen(listener: socket.socket, host: str, port: int) -> None:
-    # Two sockets may both bind with SO_REUSEADDR while neither listens; the second one learns of it here.
-    with _port_errors(host, port):
-        listener.listen(2048)
-
-
-@contextlib.contextmanager
-def _port_errors(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OverflowError as error:
-        raise ServeError(f"Port {port} is no port: expected a number from 0 to 65535.") from error
-    except socket.gaierror as error:
-        raise ServeError(f"Host '{host}' is not known: {error.strerror}. Use 127.0.0.1 or an address here.") from error
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUseError(host, port) from error
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise ServeError(f"Port {port} may not be opened by this user; choose one above 1023.") from error
-        raise ServeError(
-            f"Cannot listen on {host}:{port}: {error.strerror}. Use an address of this machine."
-        ) from error
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """JSON to tf.Example and scores back to JSON, for :classify and :regress."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from serving.double.errors import ApiError, invalid
 from serving.double.json_reader import to_bytes
 from serving.double.json_writer import PrettyWriter, debug_text, float_texts, string_text
-from serving.double.model import LoadedModel
+from serving.double.metrics import Run
 from serving.double.tensors import decode_base64, is_base64_object, json_type
 
 _KINDS = {"bytes_list": "bytes", "float_list": "float", "int64_list": "int64"}
@@ -44,7 +46,8 @@ def _serialize(value: object) -> bytes:
         raise invalid(f"Example must be JSON object but got JSON {json_type(value)}")
     example = example_pb2.Example()
     for name, content in value.items():
-        feature = example.features.feature[name]
+        # A name that is no UTF-8 fits no model, and none of Python's protobuf maps.
+        feature = example.features.feature[name.encode("utf-8", "replace").decode()]
         for item in content if isinstance(content, list) else [content]:
             _add(feature, name, item)
     return example.SerializeToString()
@@ -72,16 +75,19 @@ def _add(feature, name: str, item: object) -> None:
     getattr(feature, kind).value.append(decode_base64(item) if value is None else value)
 
 
-def regress(model: LoadedModel, signature_name: str, examples: np.ndarray) -> str:
+def regress(signatures: Mapping[str, object], run: Run, signature_name: str, examples: np.ndarray) -> str:
     """Reply to :regress: one number per example.
 
     Args:
+        signatures: name -> SignatureDef proto of the model.
+        run: runs the graph, as `LoadedModel.run`.
+        signature_name: "" for `serving_default`.
         examples: [N] serialized tf.Examples.
 
     Raises:
         ApiError: the signature or its output is not one for regression.
     """
-    signature = _signature(model, signature_name)
+    signature = _signature(signatures, signature_name)
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if len(signature.outputs) != 1:
@@ -89,7 +95,7 @@ def regress(model: LoadedModel, signature_name: str, examples: np.ndarray) -> st
     for side, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         if side not in tensors:
             raise invalid(f"No regression {side} found in SignatureDef: {signature}")
-    [scores] = model.run({signature.inputs["inputs"].name: examples}, [signature.outputs["outputs"].name])
+    [scores] = run({signature.inputs["inputs"].name: examples}, [signature.outputs["outputs"].name])
     shape = "[" + ",".join(map(str, scores.shape)) + "]"
     if scores.ndim != 1 and not (scores.ndim == 2 and scores.shape[1] == 1):
         raise invalid(f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {shape}")
@@ -107,16 +113,19 @@ def regress(model: LoadedModel, signature_name: str, examples: np.ndarray) -> st
     return writer.text()
 
 
-def classify(model: LoadedModel, signature_name: str, examples: np.ndarray) -> str:
+def classify(signatures: Mapping[str, object], run: Run, signature_name: str, examples: np.ndarray) -> str:
     """Reply to :classify: a list of [label, score] per example.
 
     Args:
+        signatures: name -> SignatureDef proto of the model.
+        run: runs the graph, as `LoadedModel.run`.
+        signature_name: "" for `serving_default`.
         examples: [N] serialized tf.Examples.
 
     Raises:
         ApiError: the signature or its outputs are not ones for classification.
     """
-    signature = _signature(model, signature_name)
+    signature = _signature(signatures, signature_name)
     outputs = signature.outputs
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
@@ -130,7 +139,7 @@ def classify(model: LoadedModel, signature_name: str, examples: np.ndarray) -> s
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '
             f"Signature was: {signature}"
         )
-    results = model.run({signature.inputs["inputs"].name: examples}, [outputs[name].name for name in wanted])
+    results = run({signature.inputs["inputs"].name: examples}, [outputs[name].name for name in wanted])
     found = dict(zip(wanted, results, strict=True))
     for name, array in found.items():
         shape = "[" + ",".join(map(str, array.shape)) + "]"
@@ -169,11 +178,11 @@ def _classification_json(found: dict[str, np.ndarray], rows: int, width: int) ->
     return writer.text()
 
 
-def _signature(model: LoadedModel, name: str):
+def _signature(signatures: Mapping[str, object], name: str):
     name = name or "serving_default"
-    if name not in model.signatures:
+    if name not in signatures:
         raise ApiError("INVALID_ARGUMENT", f"No signature was found with the name: {name}")
-    return model.signatures[name]
+    return signatures[name]
 
 
 def _enum_name(tensor_info) -> str:

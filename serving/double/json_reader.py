@@ -6,9 +6,10 @@ an integer literal beyond 64 bits is a float, and strings may hold any bytes (se
 """
 
 import json
+import math
 import re
 
-from serving.double.errors import invalid
+from serving.double.errors import ApiError, invalid
 
 _BOM = b"\xef\xbb\xbf"
 # Documents holding one of these could be read differently by Python's scanner, so they go the slow, exact way.
@@ -18,6 +19,9 @@ _INTEGER = re.compile(rb"0|[1-9][0-9]*")
 _DIGITS = re.compile(rb"[0-9]+")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPES = {ord(k): v for k, v in zip('"\\/bfnrt', b'"\\/\b\f\n\r\t', strict=True)}
+# Larger documents never go the exact way, which would take minutes for 100 MiB.
+_EXACT_BYTES = 2**20
+_SURROGATE = re.compile(r"\\(?:\\|u[dD](?:([89abAB])|[c-fC-F])..(\\u[dD][c-fC-F]..)?)", re.DOTALL)
 _MIN_INT64, _MAX_UINT64 = -(2**63), 2**64 - 1
 
 
@@ -41,11 +45,14 @@ def read_json(body: bytes) -> object:
         The document; its numbers are `int` where the literal is an integer of 64 bits and `float` otherwise.
 
     Raises:
-        ApiError: INVALID_ARGUMENT `JSON Parse error: ... at offset: N`, N in bytes.
+        ApiError: INVALID_ARGUMENT `JSON Parse error: ... at offset: N`, N in bytes; above 1 MiB it may differ from the
+            server's in text and offset.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
     start = len(_BOM) if body.startswith(_BOM) else 0
+    if len(body) > _EXACT_BYTES:
+        return _read_large(body, start)
     try:
         text = body[start:].decode("utf-8")
         if not _NEEDS_EXACT.search(text):
@@ -55,9 +62,53 @@ def read_json(body: bytes) -> object:
     try:
         return _ExactReader(body, start).document()
     except RecursionError:
-        raise invalid(
-            "JSON Parse error: nested too deeply for the development double (a tensor has at most 254 dimensions)"
-        ) from None
+        raise _too_deep() from None
+
+
+def _too_deep() -> ApiError:
+    return invalid(
+        "JSON Parse error: nested too deeply for the development double (a tensor has at most 254 dimensions)"
+    )
+
+
+def _read_large(body: bytes, start: int) -> object:
+    """Python's fast scanner, held to the server's rules; only where and how it says that it fails are its own."""
+    text = from_bytes(body[start:])
+    for match in _SURROGATE.finditer(text):
+        is_surrogate = match[0] != "\\\\"
+        if is_surrogate and not (match[1] and match[2]):
+            raise _error("The surrogate pair in string is invalid.", start + len(to_bytes(text[: match.start()])))
+    try:
+        return json.loads(text, object_pairs_hook=_first_wins, parse_int=_integer, parse_float=_double)
+    except json.JSONDecodeError as error:
+        followed = error.msg == "Extra data"
+        reason = "The document root must not be followed by other values." if followed else "Invalid value."
+        raise _error(reason, start + len(to_bytes(text[: error.pos]))) from error
+    except OverflowError:
+        raise invalid("JSON Parse error: Number too big to be stored in double.") from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _error(text: str, offset: int) -> ApiError:
+    return invalid(f"JSON Parse error: {text} at offset: {offset}")
+
+
+def _integer(literal: str | bytes) -> int | float:
+    """An integer literal: int where 64 bits hold it, else float; raises OverflowError beyond double."""
+    if len(literal) <= 21 and _MIN_INT64 <= int(literal) <= _MAX_UINT64:
+        return int(literal)
+    return _double(literal)
+
+
+def _double(literal: str | bytes) -> float:
+    """A number literal as float; raises OverflowError where RapidJSON finds it too big."""
+    value = float(literal)
+    mantissa, mark, exponent = (literal.decode() if isinstance(literal, bytes) else literal).lower().partition("e")
+    # RapidJSON looks at the exponent alone: 0e999 is too big for it too.
+    if math.isinf(value) or (mark and float(exponent) > 308 + len(mantissa.partition(".")[2])):
+        raise OverflowError(literal)
+    return value
 
 
 def _first_wins(pairs: list) -> dict:
@@ -99,7 +150,7 @@ class _ExactReader:
         return found
 
     def _error(self, text: str, offset: int | None = None):
-        return invalid(f"JSON Parse error: {text} at offset: {self._at if offset is None else offset}")
+        return _error(text, self._at if offset is None else offset)
 
     def _value(self) -> object:
         first = self._peek()
@@ -209,33 +260,25 @@ class _ExactReader:
         if whole is None:
             return self._special(minus)
         self._at = whole.end()
-        fraction_digits, is_float = 0, False
+        read = _integer
         if self._consume(ord(".")):
-            is_float, fraction_digits = True, self._digits("Miss fraction part in number.")
+            read = _double
+            self._digits("Miss fraction part in number.")
         if self._peek() in b"eE":
             self._at += 1
-            is_float = True
-            negative = self._peek() == ord("-")
+            read = _double
             self._at += self._peek() in b"+-"
-            first = self._at
             self._digits("Miss exponent in number.")
-            # RapidJSON looks at the exponent alone: 0e999 is too big for it too.
-            if not negative and float(self._data[first : self._at]) > 308 + fraction_digits:
-                raise self._error("Number too big to be stored in double.", start)
-        literal = self._data[start : self._at]
-        if not is_float and len(literal) <= 21 and _MIN_INT64 <= int(literal) <= _MAX_UINT64:
-            return int(literal)
-        value = float(literal)
-        if value in (float("inf"), float("-inf")):
-            raise self._error("Number too big to be stored in double.", start)
-        return value
+        try:
+            return read(self._data[start : self._at])
+        except OverflowError:
+            raise self._error("Number too big to be stored in double.", start) from None
 
-    def _digits(self, missing: str) -> int:
+    def _digits(self, missing: str) -> None:
         found = _DIGITS.match(self._data, self._at)
         if found is None:
             raise self._error(missing)
         self._at = found.end()
-        return len(found.group())
 
     def _special(self, minus: bool) -> float:
         if self._peek() == ord("N"):

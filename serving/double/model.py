@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 
 from serving.double.errors import CODE_NAMES, ApiError
+from serving.double.folders import model_file
 
 _SERVE_TAG = "serve"
 
@@ -44,26 +45,20 @@ def _muted_python_log() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def model_file(folder: Path) -> Path | None:
-    """The graph file of a version folder, None while it is not there (a push still under way)."""
-    for name in ("saved_model.pb", "saved_model.pbtxt"):
-        if (folder / name).is_file():
-            return folder / name
-    return None
-
-
 class LoadedModel:
     """A SavedModel folder loaded for inference; thread-safe.
 
     Args:
         folder: version folder holding `saved_model.pb`.
+        timeout_seconds: for one run of the graph, 0 for no limit.
 
     Raises:
         ApiError: the folder does not load; code and text as the server would report them in the model status.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, timeout_seconds: float = 0):
         self.folder = folder
+        self._timeout_ms = round(timeout_seconds * 1000)
         self._lock = threading.Lock()
         self._borrowers = 0
         self._retired = False
@@ -80,7 +75,7 @@ class LoadedModel:
                 meta_graph = v1.saved_model.load(self._session, [_SERVE_TAG], str(folder))
         except Exception as error:
             self._session.close()
-            raise _as_api_error(error, self._tf) from error
+            raise as_api_error(error) from error
         self.signatures = dict(meta_graph.signature_def)
 
     def _check_readable(self) -> None:
@@ -130,13 +125,13 @@ class LoadedModel:
             One array per fetch.
 
         Raises:
-            ApiError: the graph failed; the op's code and text.
+            ApiError: the graph failed, the op's code and text; DEADLINE_EXCEEDED after the time limit.
         """
         call = self._call(tuple(feeds), tuple(dict.fromkeys(fetches)))
         try:
             results = call(*feeds.values())
         except Exception as error:
-            raise _as_api_error(error, self._tf) from error
+            raise as_api_error(error) from error
         by_name = dict(zip(dict.fromkeys(fetches), results, strict=True))
         return [_as_array(by_name[name]) for name in fetches]
 
@@ -145,11 +140,13 @@ class LoadedModel:
             if (feeds, fetches) not in self._calls:
                 from tensorflow.core.protobuf import config_pb2
 
-                options = config_pb2.CallableOptions(feed=list(feeds), fetch=list(fetches))
+                # The server hands the session its time limit in the same way, so the error is the same, too.
+                limit = config_pb2.RunOptions(timeout_in_ms=self._timeout_ms)
+                options = config_pb2.CallableOptions(feed=list(feeds), fetch=list(fetches), run_options=limit)
                 try:
                     self._calls[feeds, fetches] = self._session._make_callable_from_options(options)
                 except Exception as error:
-                    raise _as_api_error(error, self._tf) from error
+                    raise as_api_error(error) from error
             return self._calls[feeds, fetches]
 
     @contextlib.contextmanager
@@ -182,11 +179,16 @@ def _as_array(result: object) -> np.ndarray:
     return np.array(result, np.object_) if isinstance(result, bytes) else np.asarray(result)
 
 
-def _as_api_error(error: Exception, tf: ModuleType) -> ApiError:
+def as_api_error(error: Exception) -> ApiError:
+    """Whatever loading or running a graph raised, with the server's code for it."""
+    tf = quiet_tensorflow()
     if isinstance(error, ApiError):
         return error
     if isinstance(error, tf.errors.OpError):
-        return ApiError(CODE_NAMES[error.error_code], error.message)
+        # Loading through Python puts a heading before the op's own text.
+        return ApiError(CODE_NAMES[error.error_code], error.message.removeprefix("Graph execution error:\n\n"))
+    if isinstance(error, FileNotFoundError):
+        return ApiError("NOT_FOUND", f"{error.filename}; No such file or directory")
     if isinstance(error, (TypeError, ValueError)):
         return ApiError("INVALID_ARGUMENT", str(error))
     return ApiError("INTERNAL", f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import re
+import time
 import urllib.parse
 import zlib
 from collections.abc import Mapping
@@ -11,14 +12,16 @@ from serving.double import examples, metadata, outputs, tensors
 from serving.double.errors import ApiError, invalid
 from serving.double.json_reader import from_bytes, read_json, to_bytes
 from serving.double.json_writer import debug_text, error_body
+from serving.double.metrics import Metrics
+from serving.double.options import ServerOptions
 from serving.double.versions import ModelManager
 
 _LOG = logging.getLogger(__name__)
 _VERSION = r"(?:(?:/versions/([0-9]+))|(?:/labels/([^/:]+)))?"
 _INFERENCE = re.compile(rf"/v1/models/([^/:]+){_VERSION}:(classify|regress|predict)", re.IGNORECASE | re.DOTALL)
 _STATUS = re.compile(rf"/v1/models(?:/([^/:]+))?{_VERSION}(?:/(metadata))?", re.IGNORECASE | re.DOTALL)
+_INFERENCE_VERBS = ("predict", "classify", "regress")
 _MAX_INT64 = 2**63 - 1
-MAX_BODY_BYTES = 100 * 2**20  # the server's own limit for inflated bodies, kept for plain ones as well
 _NOT_FOUND_PAGE = (
     "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"  # as libevent's
 )
@@ -42,10 +45,18 @@ class _Target:
 
 
 class RestApi:
-    """The REST API over a ModelManager; thread-safe."""
+    """The REST API over a ModelManager; thread-safe.
 
-    def __init__(self, manager: ModelManager):
+    Args:
+        manager: the models.
+        options: how far bodies may inflate, and where the metrics are.
+        metrics: told of every inference request.
+    """
+
+    def __init__(self, manager: ModelManager, options: ServerOptions, metrics: Metrics):
         self._manager = manager
+        self._options = options
+        self._metrics = metrics
 
     def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
         """Answers one request; never raises.
@@ -56,13 +67,15 @@ class RestApi:
             headers: names in lower case.
             body: as received, perhaps gzip.
         """
+        if path == self._options.monitoring_path:
+            return Reply(200, self._metrics.page(), "text/plain")
         if not path.lower().startswith("/v1/"):
             return Reply(404, _NOT_FOUND_PAGE.encode(), "text/html; charset=ISO-8859-1")
         if method == "OPTIONS":
             known_origin = re.search("https?://", headers.get("origin", ""))
             return Reply(200 if known_origin else 400, b"", None)
         try:
-            text = self._answer(method, path, _inflate(body, headers))
+            text = self._answer(_parse_target(method, path), _inflate(body, headers, self._options.max_body_bytes))
             return Reply(200, to_bytes(text))
         except ApiError as error:
             return Reply(error.http_status, b"" if error.empty_body else to_bytes(error_body(error.message)))
@@ -73,15 +86,29 @@ class RestApi:
             message = f"The development double failed: {type(error).__name__}: {error}"
             return Reply(500, error_body(message).encode("utf-8", "replace"))
 
-    def _answer(self, method: str, path: str, body: bytes) -> str:
-        target = _parse_target(method, path)
-        if method == "GET":
-            if not target.name:
-                raise invalid("Missing model name in request.")
-            if target.verb == "metadata":
-                return self._metadata(target)
-            # A label in a status path is ignored, as on the server.
-            return metadata.status_json(self._manager.status(target.name, target.version))
+    def _answer(self, target: _Target, body: bytes) -> str:
+        if target.verb in _INFERENCE_VERBS:
+            return self._measured(target, body)
+        if not target.name:
+            raise invalid("Missing model name in request.")
+        if target.verb == "metadata":
+            return self._metadata(target)
+        # A label in a status path is ignored, as on the server.
+        return metadata.status_json(self._manager.status(target.name, target.version))
+
+    def _measured(self, target: _Target, body: bytes) -> str:
+        begin, code = time.perf_counter(), "INTERNAL"
+        try:
+            text = self._infer(target, body)
+            code = "OK"
+            return text
+        except ApiError as error:
+            code = error.code
+            raise
+        finally:
+            self._metrics.request(target.name, target.verb, code, time.perf_counter() - begin)
+
+    def _infer(self, target: _Target, body: bytes) -> str:
         document = read_json(body)
         if not isinstance(document, dict):
             raise invalid(f"JSON Value: {debug_text(document)} Is not object")
@@ -110,14 +137,16 @@ class RestApi:
             _check_complete(set(arrays), set(signature.inputs))
             feeds = {signature.inputs[name].name: array for name, array in arrays.items()}
             names = sorted(signature.outputs)
-            results = model.run(feeds, [signature.outputs[name].name for name in names])
+            run = self._metrics.timed(model.run, target.name, target.verb)
+            results = run(feeds, [signature.outputs[name].name for name in names])
         return outputs.outputs_to_json(dict(zip(names, results, strict=True)), row_form)
 
     def _score(self, target: _Target, document: dict, signature_name: str) -> str:
         serialized = examples.examples_from_document(document)
         with self._manager.borrow(target.name, target.version, target.label) as (model, _):
             answer = examples.regress if target.verb == "regress" else examples.classify
-            return answer(model, signature_name, serialized)
+            run = self._metrics.timed(model.run, target.name, target.verb)
+            return answer(model.signatures, run, signature_name, serialized)
 
 
 def _check_complete(sent: set[str], wanted: set[str]) -> None:
@@ -154,13 +183,13 @@ def _decoded(text: str) -> str:
     return from_bytes(urllib.parse.unquote_to_bytes(text))
 
 
-def _inflate(body: bytes, headers: Mapping[str, str]) -> bytes:
+def _inflate(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
     """A gzip body inflated; one that is no gzip, or too large, counts as an empty document, as on the server."""
     if "gzip" not in headers.get("content-encoding", "").lower():
         return body
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
     try:
-        data = inflater.decompress(body, MAX_BODY_BYTES)
+        data = inflater.decompress(body, limit)
     except zlib.error:
         return b""
     return data if inflater.eof else b""

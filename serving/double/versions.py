@@ -7,14 +7,17 @@ one that should be served is AVAILABLE. One that does not load is END with the e
 import contextlib
 import dataclasses
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from serving.double.config import ModelConfig
-from serving.double.errors import ApiError, ModelConfigError, ModelLoadError, NoModelError
-from serving.double.model import LoadedModel, model_file
-from serving.double.reload import refused_label
-from serving.double.warmup import replay_warmup
+from serving.double.errors import ApiError, ModelConfigError, ModelLoadError
+from serving.double.folders import model_file, no_model, version_folders
+from serving.double.loading import load_version
+from serving.double.metrics import Metrics
+from serving.double.model import LoadedModel
+from serving.double.options import ServerOptions
 
 
 @dataclasses.dataclass
@@ -27,7 +30,8 @@ class VersionRecord:
     error_code: str = "OK"
     error_message: str = ""
     model: LoadedModel | None = None
-    stamp: tuple | None = None  # of the graph file tried last; a failed version is tried again when it changes
+    tries: int = 0
+    next_try: float = 0.0  # time.monotonic()
 
 
 class ModelManager:
@@ -35,21 +39,25 @@ class ModelManager:
 
     Args:
         configs: the models.
+        options: how often folders are looked at and loads are tried, and the time limit of a run.
+        metrics: told of every try to load.
         on_event: called with one line of text when a version comes, goes or fails after the start.
-        reread: the models as they should be now, asked at every poll; None where they never change.
     """
 
     def __init__(
         self,
         configs: Sequence[ModelConfig],
+        options: ServerOptions,
+        metrics: Metrics,
         on_event: Callable[[str], None] = lambda text: None,
-        reread: Callable[[], Sequence[ModelConfig]] | None = None,
     ):
         self._configs = {config.name: config for config in configs}
-        self._reread = reread
+        self._labels = {config.name: config.labels for config in configs}
         self._records: dict[str, dict[int, VersionRecord]] = {config.name: {} for config in configs}
-        self._problems: dict[str, str] = {}
+        self._options = options
+        self._metrics = metrics
         self._on_event = on_event
+        self._problems: dict[str, str] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -63,18 +71,20 @@ class ModelManager:
             ModelConfigError: a label names a version that is not served.
         """
         for config in self._configs.values():
+            if not config.base_path.is_dir():
+                raise no_model(config)
             self._refresh(config, at_start=True)
             records = self._records[config.name].values()
             failed = [record for record in records if record.error_code != "OK"]
             if failed:
+                reason = f"{failed[0].error_code}: {failed[0].error_message}".rstrip(".")
                 raise ModelLoadError(
                     f"Version {failed[0].version} of model '{config.name}' does not load from '{failed[0].folder}': "
-                    f"{failed[0].error_code}: {failed[0].error_message}. Remove that folder to serve an earlier "
-                    "version, or push again with `amen run`."
+                    f"{reason}. Remove that folder to serve an earlier version, or push again with `amen run`."
                 )
-            serving = {record.version for record in records if record.state == "AVAILABLE"}
+            serving = self._available(config.name)
             if not serving:
-                raise _no_model(config)
+                raise no_model(config)
             for label, version in config.labels.items():
                 if version not in serving:
                     raise ModelConfigError(
@@ -82,11 +92,20 @@ class ModelManager:
                         f"(served: {', '.join(map(str, sorted(serving)))}). Correct version_labels or the policy."
                     )
 
-    def start(self, poll_seconds: float) -> None:
-        """Watches the folders in a thread."""
+    def start(self, read_configs: Callable[[], Sequence[ModelConfig]] | None = None) -> None:
+        """Watches the folders in a thread.
+
+        Args:
+            read_configs: reads models.config anew; called every `config_poll_seconds`, where that is not 0.
+        """
+        interval = self._options.config_poll_seconds
 
         def watch() -> None:
-            while not self._stop.wait(poll_seconds):
+            next_reading = time.monotonic() + interval
+            while not self._stop.wait(self._options.poll_seconds):
+                if read_configs is not None and interval and time.monotonic() >= next_reading:
+                    next_reading = time.monotonic() + interval
+                    self._guarded("models.config", lambda: self.reconfigure(read_configs()))
                 self.poll()
 
         self._watcher = threading.Thread(target=watch, name="amen-version-watcher", daemon=True)
@@ -102,42 +121,35 @@ class ModelManager:
                 self._unload(record)
 
     def poll(self) -> None:
-        """Looks at models.config and every folder once; what cannot be read changes nothing."""
-        self._watched("models.config", self._reconfigure)
+        """Looks at every folder once; a folder that cannot be read changes nothing."""
         for config in self._configs.values():
-            self._watched(f"model '{config.name}'", lambda config=config: self._refresh(config))
+            self._guarded(f"model '{config.name}'", lambda config=config: self._refresh(config))
+        for name in set(self._records) - set(self._configs):
+            for record in self._records[name].values():
+                self._forget_tries(record)
+            for version in sorted(self._available(name)):
+                self._retire(name, version)
 
-    def _watched(self, what: str, look: Callable[[], None]) -> None:
-        try:
-            look()
-            self._problems.pop(what, None)
-        except Exception as error:  # the watch must outlive whatever one file or folder holds
-            problem = f"{what}: {type(error).__name__}: {error}; looking again every poll"
-            if self._problems.get(what) != problem:
-                self._problems[what] = problem
-                self._on_event(problem)
+    def reconfigure(self, configs: Sequence[ModelConfig]) -> None:
+        """Takes a new models.config; the next `poll` loads and unloads what it says.
 
-    def _reconfigure(self) -> None:
-        """Takes over a models.config that has changed: labels at once, versions with the look that follows."""
-        configs = {config.name: config for config in (self._reread() if self._reread else self._configs.values())}
-        if configs == self._configs:
-            return
+        Raises:
+            ModelConfigError: it moves a label to a version that is not AVAILABLE. As on the server nothing of the
+                file is then taken: the version is added first, and the label moved when it is loaded.
+        """
+        for config in configs:
+            for label, version in config.labels.items():
+                before = self._labels.get(config.name, {}).get(label, version)
+                if before != version and version not in self._available(config.name):
+                    raise ModelConfigError(
+                        f"label '{label}' of model '{config.name}' cannot move from version {before} to {version}, "
+                        "which is not AVAILABLE. Add the version first, and move the label once it is loaded."
+                    )
         with self._lock:
-            available = {
-                name: {number for number, record in records.items() if record.state == "AVAILABLE"}
-                for name, records in self._records.items()
-            }
-        refused = refused_label(self._configs, list(configs.values()), available)
-        if refused:
-            raise ModelConfigError(refused)
-        with self._lock:
-            gone = [r for name in set(self._records) - set(configs) for r in self._records.pop(name).values()]
-            for name in configs:
-                self._records.setdefault(name, {})
-            self._configs = configs
-        for record in gone:
-            self._unload(record)
-        self._on_event("models.config has changed and is taken over")
+            self._configs = {config.name: config for config in configs}
+            self._labels = {config.name: config.labels for config in configs}
+            for config in configs:
+                self._records.setdefault(config.name, {})
 
     @contextlib.contextmanager
     def borrow(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[tuple]:
@@ -149,13 +161,12 @@ class ModelManager:
         Raises:
             ApiError: NOT_FOUND for an unknown model or version, INVALID_ARGUMENT for an unknown label.
         """
-        if label is not None:
-            config = self._configs.get(name)
-            labels = config.labels if config else {}
-            if label not in labels:
-                raise ApiError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
-            version = labels[label]
         with self._lock, contextlib.ExitStack() as stack:
+            if label is not None:
+                labels = self._labels.get(name, {})
+                if label not in labels:
+                    raise ApiError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+                version = labels[label]
             available = {
                 number: record.model
                 for number, record in self._records.get(name, {}).items()
@@ -187,36 +198,78 @@ class ModelManager:
             raise ApiError("NOT_FOUND", f"Could not find any versions of model {name}")
         return sorted(records, key=lambda record: -record.version)
 
+    def _guarded(self, what: str, action: Callable[[], None]) -> None:
+        """Runs one step of the watch, which must outlive whatever a folder or a file holds; says each problem once."""
+        try:
+            action()
+            self._problems.pop(what, None)
+        except Exception as error:
+            problem = f"{what}: {type(error).__name__}: {error}; looking again every poll"
+            if self._problems.get(what) != problem:
+                self._problems[what] = problem
+                self._on_event(problem)
+
+    def _available(self, name: str) -> set[int]:
+        return {number for number, record in self._records.get(name, {}).items() if record.state == "AVAILABLE"}
+
     def _refresh(self, config: ModelConfig, at_start: bool = False) -> None:
         if not config.base_path.is_dir():
-            if at_start:
-                raise _no_model(config)
             return  # as the server: a base path that cannot be listed unloads nothing
         present = version_folders(config.base_path)
-        records = self._records[config.name]
-        available = {version for version, record in records.items() if record.state == "AVAILABLE"}
-        complete = {version for version, folder in present.items() if version in available or model_file(folder)}
-        wanted = config.policy.select(sorted(complete))
-        waiting = set(config.policy.select(sorted(present))) - complete
-        for version in sorted(waiting):
-            record = self._record(config.name, version, present[version])
-            if record.state in ("START", "END"):
-                self._set(record, "LOADING")
-                self._on_event(f"version {version} of '{config.name}' has no saved_model.pb yet; waiting for it")
+        wanted = config.policy.select(sorted(present))
+        for version, record in self._records[config.name].items():
+            if version not in wanted:
+                self._forget_tries(record)
         for version in wanted:
-            self._load(config.name, self._record(config.name, version, present[version]), at_start)
-        available = {version for version, record in records.items() if record.state == "AVAILABLE"}
-        if available & set(wanted) or not present:
+            self._load(config.name, version, present[version], at_start)
+        available = self._available(config.name)
+        if available & set(wanted) or not wanted:
             for version in sorted(available - set(wanted)):
-                self._unload(records[version])
-                self._on_event(f"version {version} of '{config.name}' retired")
-        for version in set(records) - set(present):
-            if records[version].state == "LOADING":
-                self._set(records[version], "END")
+                self._retire(config.name, version)
 
-    def _record(self, name: str, version: int, folder: Path) -> VersionRecord:
+    def _forget_tries(self, record: VersionRecord) -> None:
+        """A version that is no longer wanted is not tried again, and has all its tries when it comes back."""
+        record.tries, record.next_try = 0, 0.0
+        if record.state == "LOADING":
+            came_not = f"No saved_model.pb came to {record.folder} while this version was wanted"
+            self._set(record, "END", ApiError("NOT_FOUND", came_not))
+
+    def _load(self, name: str, version: int, folder: Path, at_start: bool) -> None:
         with self._lock:
-            return self._records[name].setdefault(version, VersionRecord(version, folder))
+            record = self._records[name].setdefault(version, VersionRecord(version, folder))
+        given_up = record.tries > self._options.max_load_retries
+        if record.state == "AVAILABLE" or given_up or time.monotonic() < record.next_try:
+            return
+        record.folder = folder
+        self._set(record, "LOADING")
+        try:
+            model = load_version(folder, self._options.timeout_seconds, self._metrics)
+        except ApiError as error:
+            self._failed(name, record, error, at_start)
+            return
+        record.tries = 0
+        self._set(record, "AVAILABLE", model=model)
+        if not at_start:
+            self._on_event(f"version {version} of '{name}' loaded")
+
+    def _failed(self, name: str, record: VersionRecord, error: ApiError, at_start: bool) -> None:
+        """Ends a version that does not load, or leaves it LOADING where its graph file may still be on the way."""
+        record.tries += 1
+        retries = self._options.max_load_retries
+        if not at_start and record.tries <= retries and model_file(record.folder) is None:
+            seconds = self._options.load_retry_seconds
+            record.next_try = time.monotonic() + seconds
+            self._on_event(
+                f"version {record.version} of '{name}' has no saved_model.pb yet; next try in {seconds:g} s "
+                f"({record.tries} of {retries})"
+            )
+            return
+        record.tries = retries + 1
+        self._set(record, "END", error)
+        if not at_start:
+            self._on_event(
+                f"version {record.version} of '{name}' does not load and is skipped: {error.status_text[:300]}"
+            )
 
     def _set(self, record: VersionRecord, state: str, error: ApiError | None = None, model=None) -> None:
         with self._lock:
@@ -224,33 +277,9 @@ class ModelManager:
             record.error_code = error.code if error else "OK"
             record.error_message = error.message if error else ""
 
-    def _load(self, name: str, record: VersionRecord, at_start: bool) -> None:
-        if record.state == "AVAILABLE":
-            return
-        path = model_file(record.folder)
-        stat = path.stat() if path else None
-        stamp = (stat.st_mtime_ns, stat.st_size) if stat else None
-        if record.error_code != "OK" and stamp == record.stamp:
-            return
-        record.stamp = stamp
-        self._set(record, "LOADING")
-        try:
-            model = LoadedModel(record.folder)
-            try:
-                replay_warmup(model)
-            except ApiError:
-                model.retire()
-                raise
-        except ApiError as error:
-            self._set(record, "END", error)
-            if not at_start:
-                self._on_event(
-                    f"version {record.version} of '{name}' does not load and is skipped: {error.status_text[:300]}"
-                )
-            return
-        self._set(record, "AVAILABLE", model=model)
-        if not at_start:
-            self._on_event(f"version {record.version} of '{name}' loaded")
+    def _retire(self, name: str, version: int) -> None:
+        self._unload(self._records[name][version])
+        self._on_event(f"version {version} of '{name}' retired")
 
     def _unload(self, record: VersionRecord) -> None:
         model = record.model
@@ -258,26 +287,3 @@ class ModelManager:
             self._set(record, "UNLOADING")
             model.retire()
             self._set(record, "END")
-
-
-def version_folders(base_path: Path) -> dict[int, Path]:
-    """Version number -> folder: the folders whose names are all digits (leading zeros do not count)."""
-    folders = (entry for entry in sorted(base_path.iterdir()) if entry.name.isascii() and entry.name.isdigit())
-    return {int(folder.name): folder for folder in folders if folder.is_dir()}
-
-
-def _no_model(config: ModelConfig) -> NoModelError:
-    base = config.base_path
-    if not base.exists():
-        found = "the folder does not exist"
-    elif not base.is_dir():
-        found = "it is a file"
-    else:
-        names = sorted(entry.name for entry in base.iterdir())
-        found = f"found {', '.join(names[:5]) + (', ...' if len(names) > 5 else '') if names else 'an empty folder'}"
-    policy = "" if config.policy.kind != "specific" else f" among versions {list(config.policy.versions)}"
-    return NoModelError(
-        f"No version of model '{config.name}' to serve in '{base}': expected folders named by digits that hold a "
-        f"saved_model.pb, as in '{base}/1718000000/saved_model.pb'{policy}; {found}. "
-        "Train and push a model with `amen run`, or give the push folder of an earlier run."
-    )

@@ -68,6 +68,42 @@ def save_texts(folder):
     tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
+def save_kinds(folder):
+    """One signature per type, named as it, that gives back what comes; `uneven`: outputs of N and N + 1 rows."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    kinds = (tf.float32, tf.float64, tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64, tf.bool)
+    signatures = {
+        kind.name: tf.function(lambda x: {"y": tf.identity(x)}).get_concrete_function(
+            tf.TensorSpec(None, kind, name="x")
+        )
+        for kind in (*kinds, tf.string, tf.complex64)
+    }
+    vector = tf.TensorSpec([None], tf.float32, name="x")
+    signatures["uneven"] = tf.function(lambda x: {"a": x, "b": tf.concat([x, [0.0]], 0)}).get_concrete_function(vector)
+    signatures["logarithm"] = tf.function(lambda x: {"y": tf.math.log(x)}).get_concrete_function(vector)
+    module.functions = list(signatures.values())
+    tf.saved_model.save(module, str(folder), signatures={**signatures, "serving_default": signatures["float32"]})
+
+
+def save_slow(folder):
+    """Counts to `rounds[0]` in a loop of the graph, so that a request takes as long as a test wants."""
+    import tensorflow as tf
+
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="rounds")])
+    def count(rounds):
+        counted = tf.constant(0, tf.int64)
+        while counted < rounds[0]:
+            counted += 1
+        return {"counted": tf.reshape(counted, [1])}
+
+    module.count = count
+    tf.saved_model.save(module, str(folder), signatures=count)
+
+
 def save_ranker(folder, vocabulary_file, *, more_features=False):
     """The `rank` signature: weight of the category (a hash table over an asset file; 0 for unknown ones)
     + 0.125 * (events with the candidate's item) + 0.25 * age + price, NaN counting as 0; + 0.5 where scene is "feed".
@@ -118,13 +154,15 @@ def save_ranker(folder, vocabulary_file, *, more_features=False):
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory) -> pathlib.Path:
-    """Folder of single SavedModels to copy push folders from: scaled_2, scaled_3, texts, ranker, ranker_city."""
+    """Folder of single SavedModels to copy push folders from, one for each function above (scaled_2 and scaled_3)."""
     root = tmp_path_factory.mktemp("saved_models")
     vocabulary = root / "weights.txt"
     vocabulary.write_text("shoes\t0.5\nhats\t0.25\n")
     save_scaled(root / "scaled_2", 2)
     save_scaled(root / "scaled_3", 3)
     save_texts(root / "texts")
+    save_kinds(root / "kinds")
+    save_slow(root / "slow")
     save_ranker(root / "ranker", vocabulary)
     save_ranker(root / "ranker_city", vocabulary, more_features=True)
     vocabulary.unlink()  # the copies in assets/ must do
@@ -145,12 +183,35 @@ def push(saved):
 
 
 @pytest.fixture(scope="session")
+def write_warmup():
+    """write_warmup(version_folder, *records): records are dicts of float inputs for the default signature, or bytes."""
+
+    def write(folder, *records):
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+        (folder / "assets.extra").mkdir(exist_ok=True)
+        with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+            for record in records:
+                if isinstance(record, dict):
+                    request = predict_pb2.PredictRequest()
+                    for name, value in record.items():
+                        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.float32))
+                    predict_log = prediction_log_pb2.PredictLog(request=request)
+                    record = prediction_log_pb2.PredictionLog(predict_log=predict_log).SerializeToString()
+                writer.write(record)
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def server(push, tmp_path_factory):
-    """A running server with the models scaled (versions 2 and 3, labels stable and canary), texts and amen."""
+    """A running server with the models scaled (versions 2 and 3, labels stable and canary), texts, kinds and amen."""
     root = tmp_path_factory.mktemp("push")
     push("scaled_2", root / "scaled", "0002")
     push("scaled_3", root / "scaled", 3)
     push("texts", root / "texts", 1)
+    push("kinds", root / "kinds", 1)
     push("ranker", root / "amen", 17)
     (root / "models.config").write_text(
         f"""model_config_list {{
@@ -158,6 +219,7 @@ def server(push, tmp_path_factory):
             model_version_policy {{ specific {{ versions: 2 versions: 3 }} }}
             version_labels {{ key: "stable" value: 2 }} version_labels {{ key: "canary" value: 3 }} }}
           config {{ name: "texts" base_path: "{root}/texts" model_platform: "tensorflow" }}
+          config {{ name: "kinds" base_path: "{root}/kinds" model_platform: "tensorflow" }}
           config {{ name: "amen" base_path: "{root}/amen" model_platform: "tensorflow" }}
         }}"""
     )

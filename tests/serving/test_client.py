@@ -30,7 +30,7 @@ from serving.client import (
     parse_request,
 )
 from serving.columns import build_columns
-from serving.local_server import running_server
+from serving.local_server import ServerOptions, running_server
 from serving.rank_request import VALUE_SEPARATOR
 
 
@@ -140,7 +140,10 @@ class TestRank:
 
     def test_inputs_are_read_anew_when_a_new_version_takes_others(self, push, tmp_path, document, wait_until):
         push("ranker", tmp_path, 1)
-        with running_server(tmp_path, poll_seconds=0.05) as server, RankClient(server.address) as client:
+        with (
+            running_server(tmp_path, options=ServerOptions(poll_seconds=0.05)) as server,
+            RankClient(server.address) as client,
+        ):
             client.rank(document)
             assert "city" not in client.inputs
             push("ranker_city", tmp_path, 2)

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from serving.local_server import running_server
+from serving.local_server import ServerOptions, running_server
 
 VARIABLE = "AMEN_TFSERVING_CASES"
 
@@ -23,7 +23,9 @@ def test_conformance_cases(tmp_path, wait_until):
     folder = pathlib.Path(os.environ[VARIABLE])
     models = tmp_path / "models"
     subprocess.run([sys.executable, str(folder / "make_models.py"), str(models)], check=True)
-    with running_server(None, models_config=models / "models.config", poll_seconds=0.1) as server:
+    with running_server(
+        None, models_config=models / "models.config", options=ServerOptions(poll_seconds=0.1)
+    ) as server:
         # A version that cannot load would stop a server that finds it at the start, so it comes now.
         (models / "staged" / "bad_newest" / "9").rename(models / "bad_newest" / "9")
         wait_until(lambda: server.status("bad_newest")[0].state == "END")

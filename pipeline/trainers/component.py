@@ -19,7 +19,7 @@ WARM_START = "warm_start"
 STAGE, SHARED_SETTINGS = "stage", "shared_settings"
 BORDERS = ("stage1_end", "train_end", "eval_end")
 # Sections that some Trainers of a run have and others do not.
-OWN_SECTIONS = ("generator", "ctr")
+OWN_SECTIONS = ("generator", "ctr", "serving")
 
 
 def borders(split: Mapping[str, Any]) -> dict[str, int]:

@@ -302,10 +302,10 @@ def test_serve_on_a_port_that_is_taken(amen, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Give a push folder or --models-config"),
-        (["push", "--models-config", "models.config"], "one of the two"),
-        (["--models-config", "models.config", "--model", "m"], "names its models itself"),
-        (["--models-config", "no/models.config"], "'no/models.config' cannot be read"),
+        ([], "Give a push folder or --model-config-file"),
+        (["push", "--model-config-file", "models.config"], "one of the two"),
+        (["--model-config-file", "models.config", "--model", "m"], "has the names itself"),
+        (["--model-config-file", "no/models.config"], "'no/models.config' cannot be read"),
     ],
 )
 def test_serve_of_a_folder_or_a_models_config(arguments, message, amen):

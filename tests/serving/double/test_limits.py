@@ -63,19 +63,42 @@ def test_a_body_that_does_not_arrive(url):
     assert answer.startswith(b"HTTP/1.1 408") and b"did not arrive within 0.5 s" in answer
 
 
+class Asking:
+    """A request that takes half a second or more, under way in a thread once this is made."""
+
+    def __init__(self, address):
+        self.count, took = 20_000, 0.0
+        while took < 0.5:
+            self.count *= 2
+            took = requests.post(address, json={"inputs": [self.count]}).elapsed.total_seconds()
+        self.replies = []
+        self.thread = threading.Thread(target=lambda: self.replies.append(requests.post(address, json=self.body)))
+        self.thread.start()
+        time.sleep(0.1)
+
+    @property
+    def body(self):
+        return {"inputs": [self.count]}
+
+    def check(self):
+        self.thread.join()
+        assert self.replies[0].json() == {"outputs": [self.count]}
+
+
 def test_stopping_lets_a_running_graph_end(push, tmp_path):
     push("slow", tmp_path, 1)
-    replies = []
     with running_server(tmp_path, "slow") as server:
         address = f"{server.address}/v1/models/slow:predict"
-        count = 20_000
-        while not replies or replies[-1].elapsed.total_seconds() < 0.4:  # as many rounds as take that long here
-            count *= 2
-            replies.append(requests.post(address, json={"inputs": [count]}))
-        asking = threading.Thread(target=lambda: replies.append(requests.post(address, json={"inputs": [count]})))
-        asking.start()
-        time.sleep(0.1)
-    asking.join()
-    assert replies[-1].json() == {"outputs": [count]}
+        asking = Asking(address)
+    asking.check()
     with pytest.raises(requests.ConnectionError):
         requests.post(address, json=FAST)
+
+
+def test_a_version_goes_after_its_last_request(push, tmp_path, wait_until):
+    push("slow", tmp_path, 1)
+    with running_server(tmp_path, "slow", options=ServerOptions(poll_seconds=0.02)) as server:
+        asking = Asking(f"{server.address}/v1/models/slow/versions/1:predict")
+        (tmp_path / "1").rename(tmp_path / "gone")
+        wait_until(lambda: server.status("slow")[0].state == "END")
+        asking.check()

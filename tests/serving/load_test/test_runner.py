@@ -75,6 +75,7 @@ def test_every_request_is_sent_at_its_time(scripted):
     assert collections.Counter(scripted.bodies) == {b"1": 25, b"2": 25}
     assert outcome.errors == [""] * 50
     np.testing.assert_allclose(outcome.scheduled, np.arange(50) / 100)
+    assert np.all(outcome.scheduled + outcome.latency <= outcome.elapsed), "no answer after the end"
     assert np.all(outcome.latency > 0) and outcome.elapsed >= 0.49
 
 

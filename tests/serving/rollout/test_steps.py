@@ -267,8 +267,8 @@ class TestAgainstTheDouble:
             rollout(config, base, Servers([address], "m", timeout=20)).promote(3, "stable")
         assert config.read_text() == before
         assert set(answers["stable"]) <= {2.0}
-        # The server still tells of the failure when the mended version is asked for, but has read that it was taken out:
-        # a version that stays in the policy is not tried again.
+        # The server still tells of the failure when the mended version is asked for, but has read that it was taken
+        # out: a version that stays in the policy is not tried again.
         time.sleep(10 * OFTEN.config_poll_seconds)
         graph.write_bytes(good)
         rollout(config, base, Servers([address], "m", timeout=20)).promote(3, "stable")

@@ -27,6 +27,7 @@ INSTALL_REQUIRES = [
     "click>=8,<9",
     "rich>=13",
     "requests>=2.31",
+    "tenacity>=8.2",
     "httpx>=0.27",
     "prometheus-client>=0.20",
     "starlette>=0.37",

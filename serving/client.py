@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import requests
+import tenacity
 
-from serving.columns import InputSpec, build_columns, check_rank_inputs
+from serving.columns import CANDIDATE, InputSpec, build_columns, check_rank_inputs
 from serving.rank_errors import (
     EmptyCandidatesError,
     InvalidRequestError,
@@ -52,6 +53,9 @@ __all__ = [
 
 _DEFAULT_PORT = 8501
 _OUTPUT = "probability"
+# Ranking changes nothing on the server, so that a request may be sent again: it was too busy, or slower than its limit.
+_BUSY = (503, 504)
+_FIRST_WAIT = 0.1
 _HINTS = {
     400: "The server refused the request; compare the features with the model's metadata.",
     404: "The version was unloaded meanwhile, or the address leads to another service; ask for the model's status.",
@@ -71,6 +75,11 @@ class RankClient:
         label: version label, e.g. "stable"; not together with `version`.
         timeout: seconds to wait for a connection and for each answer.
         signature_name: signature to call.
+        retries: how often a request is sent again that the server was too busy for (503, 504) or that found no server;
+            each time after a random wait of up to 0.1 s, 0.2 s, 0.4 s, ..., so that not all clients come back at once.
+        most_candidates: candidates of one call; more are sent in several, all to one version.
+        newest_events: events of the moveline that are sent, the newest; None sends all. The model reads its newest L
+            (`model.moveline_length`), so that not fewer than these should be sent.
 
     Raises:
         InvalidRequestError: the address is none, or both version and label are given.
@@ -85,6 +94,9 @@ class RankClient:
         timeout: float = 10.0,
         *,
         signature_name: str = "rank",
+        retries: int = 2,
+        most_candidates: int = 1000,
+        newest_events: int | None = None,
     ):
         if version is not None and label is not None:
             raise InvalidRequestError("The client", [f"expected a version or a label, got {version} and '{label}'"])
@@ -92,6 +104,16 @@ class RankClient:
         self.model_name = model_name
         self.signature_name = signature_name
         self.timeout = timeout
+        self.most_candidates = most_candidates
+        self.newest_events = newest_events
+        self._retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(ServerUnreachableError)
+            | tenacity.retry_if_result(lambda reply: reply[0] in _BUSY),
+            stop=tenacity.stop_after_attempt(1 + retries),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT),
+            # After the last attempt what it came to: its answer, or what it raised.
+            retry_error_callback=lambda state: state.outcome.result(),
+        )
         self._choice = ""
         if version is not None:
             self._choice = f"/versions/{version}"
@@ -141,20 +163,43 @@ class RankClient:
             request = parse_request(request)
         if not request.candidates:
             raise EmptyCandidatesError("The request")
-        for attempt in (1, 2):
-            columns = build_columns(request, self.inputs)
-            body = json.dumps({"signature_name": self.signature_name, "inputs": columns})
-            status, text = self._call("POST", ":predict", body)
+        try:
+            return self._rank(request)
+        except ServerError as error:
             # A new version may take other features than the one whose metadata was read.
-            if attempt == 1 and status == 400 and "Missing named input" in text:
-                self._specs = None
-                continue
-            break
+            if error.status != 400 or "Missing named input" not in str(error):
+                raise
+        self._specs = None
+        return self._rank(request)
+
+    def _rank(self, request: UserRequest) -> np.ndarray:
+        columns = build_columns(request, self.inputs, newest_events=self.newest_events)
+        count, size = len(request.candidates), self.most_candidates
+        if count <= size:
+            return self._rank_part(columns, count, None)
+        # A version that comes in between would give some of the candidates its own scores.
+        choice = f"/versions/{self._served_version()}"
+        scores = []
+        for start in range(0, count, size):
+            part = {
+                name: [values[0][start : start + size]] if name.startswith(CANDIDATE) else values
+                for name, values in columns.items()
+            }
+            scores.append(self._rank_part(part, min(size, count - start), choice))
+        return np.concatenate(scores)
+
+    def _rank_part(self, columns: Mapping[str, list], count: int, choice: str | None) -> np.ndarray:
+        body = json.dumps({"signature_name": self.signature_name, "inputs": columns})
+        status, text = self._call("POST", ":predict", body, choice)
         if status != 200:
             raise self._server_error(status, text)
-        return self._probabilities(text, len(request.candidates))
+        return self._probabilities(text, count)
 
-    def _read_inputs(self) -> dict[str, InputSpec]:
+    def _served_version(self) -> int:
+        """The version that answers now."""
+        return int(self._metadata()["model_spec"]["version"])
+
+    def _metadata(self) -> dict:
         status, text = self._call("GET", "/metadata")
         url = self._url("/metadata")
         if status in (400, 404) and _error_text(text) is not None:
@@ -162,12 +207,17 @@ class RankClient:
         try:
             if status != 200:
                 raise KeyError(status)
-            signatures = json.loads(text)["metadata"]["signature_def"]["signature_def"]
+            found = json.loads(text)
+            found["metadata"]["signature_def"]["signature_def"], found["model_spec"]["version"]
+            return found
         except (ValueError, KeyError, TypeError):
             raise ReplyError(
                 f"GET {url} was answered with HTTP {status}: {_shortened(text)}\nExpected the metadata of a TensorFlow "
                 "Serving model. Check that the address is the REST port (8501 by default, not the gRPC port 8500)."
             ) from None
+
+    def _read_inputs(self) -> dict[str, InputSpec]:
+        signatures = self._metadata()["metadata"]["signature_def"]["signature_def"]
         if self.signature_name not in signatures:
             names = ", ".join(sorted(name for name in signatures if not name.startswith("__"))) or "none"
             raise SignatureNotFoundError(
@@ -231,6 +281,10 @@ class RankClient:
         return f"{self.address}/v1/models/{name}{self._choice if choice is None else choice}{rest}"
 
     def _call(self, method: str, rest: str, body: str | None = None, choice: str | None = None) -> tuple[int, str]:
+        """Status and text of the answer; busy servers and absent ones are asked again."""
+        return self._retrying(self._ask, method, rest, body, choice)
+
+    def _ask(self, method: str, rest: str, body: str | None, choice: str | None) -> tuple[int, str]:
         url = self._url(rest, choice)
         headers = {"Content-Type": "application/json"} if body is not None else {}
         data = body.encode() if body is not None else None

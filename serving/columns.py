@@ -46,13 +46,19 @@ def _is_mask(spec: InputSpec) -> bool:
     return spec.name == CANDIDATE + "mask" and spec.dtype == "DT_BOOL"
 
 
-def build_columns(request: UserRequest, specs: Mapping[str, InputSpec], source: str = "The request") -> dict[str, list]:
+def build_columns(
+    request: UserRequest,
+    specs: Mapping[str, InputSpec],
+    source: str = "The request",
+    newest_events: int | None = None,
+) -> dict[str, list]:
     """The `inputs` object of a columnar :predict request, with B = 1.
 
     Args:
         request: at least one candidate.
         specs: inputs of the `rank` signature by name.
         source: how messages name the request.
+        newest_events: how many events are kept, the newest; None keeps all.
 
     Returns:
         Input name -> [value] or [[value, ...]]. Events are oldest first; an empty moveline is one padding event,
@@ -69,6 +75,8 @@ def build_columns(request: UserRequest, specs: Mapping[str, InputSpec], source: 
         raise InvalidRequestError(source, [f"context.{name}: given under 'user' as well" for name in twice])
     problems: list[str] = []
     order = sorted(range(len(request.moveline)), key=lambda index: request.moveline[index].timestamp)
+    # Not [-newest_events:], which for none would be all.
+    order = order[max(0, len(order) - newest_events) :] if newest_events is not None else order
     columns: dict[str, list] = {}
     for name, spec in specs.items():
         if _is_mask(spec):

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from amen_tf import features
+from serving import client as client_module
 from serving.client import (
     EmptyCandidatesError,
     InputSpec,
@@ -65,14 +66,32 @@ def client(server):
         yield client
 
 
+def sent_by(client):
+    """(URL, body) of every request that a client posts from now on."""
+    real, sent = client._session.request, []
+
+    def request(method, url, data=None, **rest):
+        if method == "POST":
+            sent.append((url, json.loads(data)))
+        return real(method, url, data=data, **rest)
+
+    client._session.request = request
+    return sent
+
+
 @pytest.fixture
 def scripted():
-    """scripted({end of path: (status, body)}) -> address of a server that answers so, and 404 elsewhere."""
+    """scripted({end of path: (status, body)}) -> address of a server that answers so, and 404 elsewhere.
+
+    The paths asked for are added to the second argument, a list.
+    """
     servers = []
 
-    def start(replies):
+    def start(replies, asked=None):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
+                if asked is not None:
+                    asked.append(self.path)
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 found = [reply for end, reply in replies.items() if self.path.endswith(end)]
                 status, body = found[0] if found else (404, b"nothing here")
@@ -150,6 +169,84 @@ class TestRank:
             wait_until(lambda: server.status("amen")[-1].state == "END")
             np.testing.assert_array_equal(client.rank(document), np.float32(EXPECTED))
             assert client.inputs["city"] == InputSpec("city", "DT_STRING", 1)
+
+
+class TestManyCandidates:
+    def test_parts_are_one_answer(self, server, document):
+        document["candidates"] = document["candidates"] * 7
+        with RankClient(server.address, most_candidates=4) as client:
+            bodies = sent_by(client)
+            np.testing.assert_array_equal(client.rank(document), np.float32(EXPECTED * 7))
+        assert [len(body["inputs"]["candidate_item_id"][0]) for _, body in bodies] == [4, 4, 4, 4, 4, 1]
+        # All of one version, whichever is the newest meanwhile.
+        assert {url for url, _ in bodies} == {f"{server.address}/v1/models/amen/versions/17:predict"}
+
+    def test_one_call_asks_for_no_version(self, server, document):
+        with RankClient(server.address, most_candidates=3) as client:
+            bodies = sent_by(client)
+            client.rank(document)
+        assert [url for url, _ in bodies] == [f"{server.address}/v1/models/amen:predict"]
+
+    def test_a_fault_is_named_by_its_place_in_the_request(self, server, document):
+        document["candidates"] = [*document["candidates"], {"item_id": "d", "price": "much"}]
+        with (
+            RankClient(server.address, most_candidates=2) as client,
+            pytest.raises(InvalidRequestError, match=r"candidates\[3\]\.price"),
+        ):
+            client.rank(document)
+
+
+class TestLongMovelines:
+    @pytest.mark.parametrize(("kept", "times"), [(None, [10, 20, 30]), (2, [20, 30]), (9, [10, 20, 30]), (0, [0])])
+    def test_the_newest_events_are_sent(self, server, document, kept, times):
+        with RankClient(server.address, signature_name="times", newest_events=kept) as client:
+            columns = build_columns(parse_request(document), client.inputs, newest_events=kept)
+        # None at all is one event of padding.
+        assert columns["moveline_timestamp"] == [times]
+
+
+class TestBusyServers:
+    @pytest.fixture(autouse=True)
+    def quick(self, monkeypatch):
+        monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.001)
+
+    @pytest.mark.parametrize("status", [503, 504])
+    def test_asked_again_until_it_answers(self, server, document, status):
+        with RankClient(server.address, retries=2) as client:
+            client.inputs  # noqa: B018  read before the server is busy
+            real, asked = client._ask, []
+
+            def busy_twice(*arguments):
+                asked.append(arguments)
+                return (status, "{}") if len(asked) < 3 else real(*arguments)
+
+            client._ask = busy_twice
+            assert len(client.rank(document)) == 3 and len(asked) == 3
+
+    @pytest.mark.parametrize(("status", "times"), [(503, 3), (504, 3), (400, 1), (429, 1), (500, 1)])
+    def test_other_answers_are_final(self, scripted, document, status, times):
+        asked = []
+        address = scripted({"/metadata": (status, b'{"error": "no"}')}, asked)
+        with RankClient(address, retries=2) as client, pytest.raises(RankError):
+            client.rank(document)
+        assert [path for path in asked if path.endswith("/metadata")] == ["/v1/models/amen/metadata"] * times
+
+    def test_a_server_that_comes_up(self, server, document):
+        with RankClient(server.address) as client:
+            real, asked = client._ask, []
+
+            def absent_once(*arguments):
+                asked.append(arguments)
+                if len(asked) == 1:
+                    raise ServerUnreachableError("not yet")
+                return real(*arguments)
+
+            client._ask = absent_once
+            assert len(client.rank(document)) == 3
+
+    def test_retries_end(self, document):
+        with RankClient("127.0.0.1:9", retries=1) as client, pytest.raises(ServerUnreachableError):
+            client.rank(document)
 
 
 class TestErrors:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from amen_tf import features
-from serving import client as client_module
+from serving import ranker
 from serving.client import (
     EmptyCandidatesError,
     InputSpec,
@@ -208,19 +208,19 @@ class TestLongMovelines:
 class TestBusyServers:
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch):
-        monkeypatch.setattr(client_module, "_FIRST_WAIT", 0.001)
+        monkeypatch.setattr(ranker, "_FIRST_WAIT", 0.001)
 
     @pytest.mark.parametrize("status", [503, 504])
     def test_asked_again_until_it_answers(self, server, document, status):
         with RankClient(server.address, retries=2) as client:
             client.inputs  # noqa: B018  read before the server is busy
-            real, asked = client._ask, []
+            real, asked = client._call, []
 
             def busy_twice(*arguments):
                 asked.append(arguments)
                 return (status, "{}") if len(asked) < 3 else real(*arguments)
 
-            client._ask = busy_twice
+            client._call = busy_twice
             assert len(client.rank(document)) == 3 and len(asked) == 3
 
     @pytest.mark.parametrize(("status", "times"), [(503, 3), (504, 3), (400, 1), (429, 1), (500, 1)])
@@ -233,7 +233,7 @@ class TestBusyServers:
 
     def test_a_server_that_comes_up(self, server, document):
         with RankClient(server.address) as client:
-            real, asked = client._ask, []
+            real, asked = client._call, []
 
             def absent_once(*arguments):
                 asked.append(arguments)
@@ -241,7 +241,7 @@ class TestBusyServers:
                     raise ServerUnreachableError("not yet")
                 return real(*arguments)
 
-            client._ask = absent_once
+            client._call = absent_once
             assert len(client.rank(document)) == 3
 
     def test_retries_end(self, document):

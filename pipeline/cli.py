@@ -246,18 +246,21 @@ amen.add_command(load_test)
 
 @amen.command()
 @click.argument("request_file", type=click.Path(path_type=pathlib.Path))
-@click.option("--address", default="http://127.0.0.1:8501", show_default=True, help="Of any TensorFlow Serving REST.")
+@click.option("--address", help="Of any TensorFlow Serving.  [default: 127.0.0.1 and the server's own port]")
+@click.option("--grpc", is_flag=True, help="Over gRPC, which `amen serve` does not speak; else over REST.")
 @click.option("--model", "model_name", default="amen", show_default=True)
 @click.option("--version", type=int, help="Default: the newest.")
 @click.option("--label", help="A version label such as stable.")
 @click.option("--top", type=int, help="Show the best so many only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the probabilities in candidate order, as JSON.")
-def rank(request_file, address, model_name, version, label, top, as_json):
+def rank(request_file, address, grpc, model_name, version, label, top, as_json):
     """Ranks the candidates of a REQUEST_FILE (JSON: timestamp, scene, moveline, candidates) for its user."""
     from serving.client import RankClient, format_ranking, load_request
 
+    if grpc:
+        from serving.grpc_client import GrpcRankClient as RankClient
     request = load_request(request_file)
-    with RankClient(address, model_name, version=version, label=label) as client:
+    with RankClient(address or "127.0.0.1", model_name, version=version, label=label) as client:
         probabilities = client.rank(request)
     if as_json:
         click.echo(json.dumps([float(p) for p in probabilities]))

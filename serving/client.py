@@ -142,7 +142,7 @@ class RankClient(Ranker):
         if status == 404 and message and "Servable not found" in message:
             return self._model_not_found(status, message)
         hint = _HINTS.get(status, "The server failed; its log has more.")
-        return ServerError(status, message or _shortened(text), self._url(":predict"), hint)
+        return ServerError(status, message or _shortened(text), f"POST {self._url(':predict')}", hint)
 
     def _model_not_found(self, status: int, message: str) -> ModelNotFoundError:
         return self._not_served(f"HTTP {status}", message, self._known_versions())

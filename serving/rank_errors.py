@@ -97,15 +97,21 @@ class ServerError(RankError):
     """The server answered with an error.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status, over gRPC too.
         text: the server's own words.
+
+    Args:
+        status, text: see above.
+        call: what was asked, of which address.
+        hint: what to do.
+        code: what the server answered with, where that was no HTTP status.
     """
 
-    def __init__(self, status: int, text: str, url: str, hint: str):
-        super().__init__(f"POST {url} was answered with HTTP {status}: {text}\n{hint}")
+    def __init__(self, status: int, text: str, call: str, hint: str, code: str | None = None):
+        super().__init__(f"{call} was answered with {code or f'HTTP {status}'}: {text}\n{hint}")
         self.status = status
         self.text = text
 
 
 class ReplyError(RankError):
-    """What came back is not what TensorFlow Serving's REST API answers."""
+    """What came back is not what TensorFlow Serving answers."""

@@ -18,6 +18,7 @@ from serving.rank_errors import (
     ModelNotFoundError,
     ReplyError,
     ServerError,
+    ServerTimeoutError,
     ServerUnreachableError,
     SignatureNotFoundError,
 )
@@ -188,4 +189,6 @@ class Ranker(abc.ABC):
 
 
 def _is_busy(error: BaseException) -> bool:
-    return isinstance(error, ServerUnreachableError) or (isinstance(error, ServerError) and error.status in _BUSY)
+    # Whoever has waited `timeout` for an answer is not made to wait as long again.
+    absent = isinstance(error, ServerUnreachableError) and not isinstance(error, ServerTimeoutError)
+    return absent or (isinstance(error, ServerError) and error.status in _BUSY)

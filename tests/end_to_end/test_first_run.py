@@ -221,7 +221,8 @@ def requests(serialized, contract):
 
 
 def test_the_signatures(served):
-    assert set(served.signatures) == {"serving_default", "rank", "interest_flow", "transform_features"}
+    expected = {"serving_default", "rank", "rank_with_flow", "interest_flow", "transform_features"}
+    assert set(served.signatures) == expected
     _, inputs = served.signatures["rank"].structured_input_signature
     # All inputs share dimension 0, which is what lets TensorFlow Serving batch them.
     assert {tuple(spec.shape) for spec in inputs.values()} == {(None,), (None, None)}

@@ -6,8 +6,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from amen_tf.features import Feature, FeatureContract
-from pipeline.trainers.warmup import WarmupError, write_warmup
-from serving.double.warmup import WARMUP_FILE
+from pipeline.trainers.warmup import WARMUP_FILE, WarmupError, write_warmup
+from serving.double.warmup import WARMUP_FILE as REPLAYED
 
 CONTRACT = FeatureContract(4, 2, (Feature("price", "candidate", "numeric"), Feature("hour", "context", "categorical")))
 DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
@@ -82,6 +82,10 @@ def test_a_request_for_every_signature_and_number_of_candidates(tmp_path):
     assert len(example.features.feature["candidate_item_id"].bytes_list.value) == 7
 
 
+def test_the_file_is_the_one_that_the_double_replays():
+    assert WARMUP_FILE == REPLAYED
+
+
 def test_models_without_a_flow_have_no_requests_for_one(tmp_path):
     toy = Toy()
     toy.exported = {name: toy.exported[name] for name in ("rank", "serving_default")}
@@ -90,5 +94,5 @@ def test_models_without_a_flow_have_no_requests_for_one(tmp_path):
 
 
 def test_a_model_that_fails_on_its_own_requests_fails_the_run(tmp_path):
-    with pytest.raises(WarmupError, match=r"(?s)does not answer its own warm-up requests.*record 4"):
+    with pytest.raises(WarmupError, match=r"(?s)does not answer its own warm-up requests.*Record 4: .*"):
         write_warmup(tmp_path, Toy(most=5).export(tmp_path), CONTRACT, WORDS, (5, 6))

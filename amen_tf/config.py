@@ -173,9 +173,9 @@ class SpanSettings(Section):
 
     `history`: spans before its own that a request's moveline and diff samples may reach back to. `future`: spans after
     its own that its future items may lie in, as far as they are of its split; only what the generator learns from or is
-    measured on has any. `vocabulary`: spans before those of stage
-    1 that vocabularies are learned from too, though no model is. `stage2: 0`: one window for both stages. `newest`: the
-    last span of the window; the newest there is if not given.
+    measured on has any. `vocabulary`: spans before those of stage 1 that vocabularies are learned from too, though no
+    model is. `stage2: 0`: one window for both stages. `newest`: the last span of the window; the newest there is if not
+    given.
     """
 
     history: int = pydantic.Field(30, ge=0)
@@ -186,6 +186,13 @@ class SpanSettings(Section):
     eval: int = pydantic.Field(1, ge=1)
     test: int = pydantic.Field(1, ge=1)
     newest: Span | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Split -> how many spans it has, in the order of time; only splits that there are."""
+        stages = {"stage1": self.stage1, "stage2": self.stage2} if self.stage2 else {"train": self.stage1}
+        every = {"vocabulary": self.vocabulary, **stages, "eval": self.eval, "test": self.test}
+        return {split: size for split, size in every.items() if size}
 
     @pydantic.model_validator(mode="after")
     def _future_in_the_window(self):

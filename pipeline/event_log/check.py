@@ -7,6 +7,7 @@ about 40 bytes of memory a row, whatever the texts are.
 import collections
 import dataclasses
 import difflib
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from pipeline.event_log.reader import Batch, describe, read_batches
 from pipeline.event_log.report import BrokenRule, LogReport, iso_time, print_report
 from pipeline.event_log.spans import log_files
 
-__all__ = ["BrokenRule", "LogReport", "check_log", "print_report", "require_trainable", "require_whole"]
+__all__ = ["BrokenRule", "LogReport", "check_files", "check_log", "print_report", "require_trainable", "require_whole"]
 
 _EXAMPLES = 3
 # Above this share a log has hardly any movelines, and AMEN nothing to learn a flow from.
@@ -33,7 +34,11 @@ def check_log(log: str, data: DataSettings) -> LogReport:
     Raises:
       EventLogError: no such log, a file that cannot be read or lacks a column, or times in the wrong unit.
     """
-    files = log_files(log, data)
+    return check_files(log, log_files(log, data), data)
+
+
+def check_files(log: str, files: Sequence[str], data: DataSettings) -> LogReport:
+    """`check_log` of some files of a log, for whoever has found them already."""
     tally = _Tally(data)
     for path in files:
         for batch in read_batches(path, data):

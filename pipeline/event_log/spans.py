@@ -156,14 +156,11 @@ def stage1_spans(log: str, split: SplitSettings) -> range | None:
 
 def _ranges(log: str, counts: SpanSettings) -> dict[str, range]:
     """Split -> its spans, in the order of time, whether they are there or not."""
-    stages = {"stage1": counts.stage1, "stage2": counts.stage2} if counts.stage2 else {"train": counts.stage1}
-    sizes = {"vocabulary": counts.vocabulary, **stages, "eval": counts.eval, "test": counts.test}
-    begin = span_number(log, counts.newest) + 1 - sum(sizes.values())
+    begin = span_number(log, counts.newest) + 1 - sum(counts.sizes.values())
     found = {}
-    for split, size in sizes.items():
-        if size:
-            found[split] = range(begin, begin + size)
-            begin += size
+    for split, size in counts.sizes.items():
+        found[split] = range(begin, begin + size)
+        begin += size
     return found
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from amen_tf.config import DataSettings
 from pipeline.event_log import storage
-from pipeline.event_log.check import BrokenRule, LogReport, check_log
+from pipeline.event_log.check import BrokenRule, LogReport, check_files
 from pipeline.event_log.errors import EventLogError
-from pipeline.event_log.spans import begin_of_date, name_of, named, span_number, spans_of
+from pipeline.event_log.spans import begin_of_date, name_of, span_number, spans_of
 
 _SUMS = ("files", "rows", "bad_rows", "impressions", "clicked")
 
@@ -48,8 +48,7 @@ class SpansReport:
                 if before.get(name, {}).get("key") == key:
                     known[name] = before[name]
                     continue
-                one = {"first_span": named(log, span), "last_span": named(log, span)}
-                found = check_log(log, data.model_copy(update=one)).to_dict()
+                found = check_files(log, files, data).to_dict()
                 kept = (*_SUMS, "behaviors", "impression_times", "broken")
                 known[name] = {"key": key, **{figure: found[figure] for figure in kept}}
         return cls(log, there, known)

@@ -146,11 +146,11 @@ class MovelineExampleGenExecutor(base_beam_executor.BaseBeamExecutor):
             write = span_steps.WriteSpans(rules, plan, store, temporary, shards)
             _add_steps(pipeline, files, rules, temporary, write, shards, history)
         facts, counts = _results(temporary, rules)
+        bad_rows = fileio.glob(f"{temporary}/{steps.quarantine_file('*', '*')}")
         for piece in plan.missing:
-            for number, (_, span) in enumerate(files):
-                if span == piece.span:
-                    for path in fileio.glob(f"{temporary}/{steps.quarantine_file(steps.place(number, '*'), '*')}"):
-                        fileio.copy(path, f"{store.path(piece)}/{os.path.basename(path)}")
+            for path in bad_rows:
+                if files[steps.number_of(path)][1] == piece.span:
+                    fileio.copy(path, f"{store.path(piece)}/{os.path.basename(path)}")
             store.complete(piece, {"facts": facts["spans"][str(piece.span)], "counts": counts["pieces"][piece.name]})
         if plan.carry is not None:
             store.complete(plan.carry, {"rows": counts["history_rows"]})

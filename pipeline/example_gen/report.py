@@ -100,8 +100,7 @@ def stop_if_empty(content: dict, rules: MovelineRules) -> None:
 
 def _borders(rules: MovelineRules) -> str:
     if rules.spans is not None:
-        counted = ("vocabulary", "stage1", "stage2", "eval", "test")
-        sizes = ", ".join(f"{split} {getattr(rules.spans, split)}" for split in counted)
+        sizes = ", ".join(f"{split} {size}" for split, size in rules.spans.sizes.items())
         return f"The spans before and with {rules.spans.newest} are: {sizes}. Give these splits more spans."
     ends = ", ".join(
         f"{split} before {dt.datetime.fromtimestamp(end, dt.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -7,7 +7,7 @@ cache sees every change of it.
 import dataclasses
 import json
 
-from amen_tf.config import DataSettings, FeatureSettings, Settings, SpanSettings, SplitSettings
+from amen_tf.config import DataSettings, FeatureSettings, Settings, SpanSettings
 from amen_tf.features import FeatureContract
 
 
@@ -44,7 +44,7 @@ class MovelineRules:
                     "Expected spans.newest to be named and data.impressions_as_clicks always or never, got "
                     f"{self.spans.newest} and {self.data.impressions_as_clicks}. Resolve them against the log first."
                 )
-            expected = SplitSettings(spans=self.spans, stage1_end=0.5 if self.spans.stage2 else None).names
+            expected = tuple(self.spans.sizes)
             if self.split_names != expected:
                 raise ValueError(f"Expected the splits {expected} for {self.spans}, got {self.split_names}.")
             return

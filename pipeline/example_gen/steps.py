@@ -37,12 +37,7 @@ def cut(file: tuple[int, str, int | None], format: str) -> Iterator[tuple[str, U
     """(number, path, span) of a file -> its units of work for `ReadFile`."""
     number, path, span = file
     for part, unit in enumerate(units_of(path, format)):
-        yield place(number, f"{part:06d}"), unit, span
-
-
-def place(number: int, part: str) -> str:
-    """The name of a unit: of a part of a file; "*" for any part."""
-    return f"{number:06d}-{part}"
+        yield f"{number:06d}-{part:06d}", unit, span
 
 
 @beam.typehints.with_output_types(tuple[int, Any])
@@ -190,6 +185,11 @@ def encoded(plan: Plan, split: str) -> Iterator[bytes]:
 def quarantine_file(place: str, batch: str) -> str:
     """The name for the bad rows of a batch of a unit; "*" for any."""
     return f"quarantine-{place}-{batch}.arrow"
+
+
+def number_of(path: str) -> int:
+    """The number of the file that the bad rows in a file of `quarantine_file` are of."""
+    return int(path.rpartition("/quarantine-")[2].partition("-")[0])
 
 
 def read_tables(paths: Iterable[str]) -> Iterator[pa.Table]:

@@ -1,10 +1,12 @@
 """What is known of each span of a log: read once, summed up, and asked whether spans follow one another in time."""
 
+import pathlib
+
 import pytest
 
 from amen_tf.config import DataSettings
 from pipeline.event_log import spans_report
-from pipeline.event_log.check import check_log
+from pipeline.event_log.check import check_files, check_log
 from pipeline.event_log.errors import EventLogError
 from pipeline.event_log.spans_report import SpansReport
 
@@ -35,9 +37,12 @@ def settings(log, first=20_000, last=20_003, **data):
 
 def test_a_span_is_read_once(log, tmp_path, monkeypatch):
     read = []
-    monkeypatch.setattr(
-        spans_report, "check_log", lambda log, data: read.append(data.last_span) or check_log(log, data)
-    )
+
+    def counted(log, files, data):
+        read.extend(int(pathlib.Path(path).stem) for path in files)
+        return check_files(log, files, data)
+
+    monkeypatch.setattr(spans_report, "check_files", counted)
     first = SpansReport.of(log, settings(log), {})
     assert read == [20_000, 20_001, 20_002, 20_003] and list(first.known) == [str(span) for span in read]
     assert SpansReport.of(log, settings(log), first.known).known == first.known and len(read) == 4

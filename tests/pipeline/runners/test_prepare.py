@@ -1,6 +1,7 @@
 """Before the pipeline: the log is simulated and read once, and borders as fractions become times."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -179,10 +180,13 @@ def test_what_is_known_is_written_in_one_step(tmp_path, log):
 
 def test_the_window_of_a_log_in_spans_moves_on(tmp_path, monkeypatch):
     day, reads = 86_400, []
-    real = spans_report.check_log
-    monkeypatch.setattr(
-        spans_report, "check_log", lambda log, data: reads.append(str(data.last_span)) or real(log, data)
-    )
+    real = spans_report.check_files
+
+    def counted(log, files, data):
+        reads.extend(pathlib.Path(path).stem for path in files)
+        return real(log, files, data)
+
+    monkeypatch.setattr(spans_report, "check_files", counted)
     (tmp_path / "log").mkdir()
 
     def write(span):

@@ -178,6 +178,16 @@ class FeatureContract:
         return tuple(self._of(CANDIDATE, (*self._item_names, *self._names("candidate")), False))
 
     @property
+    def flow_columns(self) -> tuple[RawColumn, ...]:
+        """Raw columns that the flow is made of: the moveline, and the time that its ages count from."""
+        return (*(c for c in self.request_columns if c.name == TIMESTAMP), *self.moveline_columns)
+
+    @property
+    def rank_columns(self) -> tuple[RawColumn, ...]:
+        """Raw columns of a request that is to be ranked."""
+        return (*self.request_columns, *self.moveline_columns, *self.candidate_columns)
+
+    @property
     def raw_columns(self) -> tuple[RawColumn, ...]:
         """Every column of a raw training example, in the order in which ExampleGen writes them."""
         diff = [

@@ -13,7 +13,6 @@ from amen_tf.features import (
     FLOW,
     ITEM_ID,
     MOVELINE,
-    TIMESTAMP,
     VELOCITY,
     FeatureContract,
     RawColumn,
@@ -27,12 +26,13 @@ RANK_WITH_FLOW, INTEREST_FLOW, TRANSFORM_FEATURES = "rank_with_flow", "interest_
 FLOW_COLUMNS = (FLOW, DIVERSITY, VELOCITY)
 PROBABILITY, CANDIDATE_WEIGHT = "probability", "candidate_weight"
 
-_DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
+# Of raw columns, by their kind.
+DTYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
 
 def raw_feature_spec(contract: FeatureContract) -> dict[str, tf.io.VarLenFeature]:
     """How to parse a raw tf.Example: every column sparse, so that an absent one is empty and not an error."""
-    return {column.name: tf.io.VarLenFeature(_DTYPES[column.kind]) for column in contract.raw_columns}
+    return {column.name: tf.io.VarLenFeature(DTYPES[column.kind]) for column in contract.raw_columns}
 
 
 class _Untracked:
@@ -126,9 +126,7 @@ class ServingModel(tf.Module):
         # Two signatures share one graph of the model.
         probabilities = tf.function(self.probabilities, autograph=False)
         serialized = tf.TensorSpec((None,), tf.string, "examples")
-        moveline = {c.name: _spec(c, (None, None)) for c in contract.moveline_columns}
-        request = {c.name: _spec(c, (None,)) for c in contract.request_columns}
-        candidates = {c.name: _spec(c, (None, None)) for c in contract.candidate_columns}
+        columns = {c.name: _spec(c) for c in contract.rank_columns}
 
         @tf.function(autograph=False)
         def serving_default(examples):
@@ -156,17 +154,16 @@ class ServingModel(tf.Module):
 
         found = {
             SERVING_DEFAULT: serving_default.get_concrete_function(serialized),
-            RANK: rank.get_concrete_function({**request, **moveline, **candidates}),
+            RANK: rank.get_concrete_function(columns),
             TRANSFORM_FEATURES: transform_features.get_concrete_function(serialized),
         }
         if hasattr(self.model, "flow") and self.model.settings.use_flow:
-            now = {c.name: _spec(c, (None,)) for c in contract.request_columns if c.name == TIMESTAMP}
-            found[INTEREST_FLOW] = interest_flow.get_concrete_function({**now, **moveline})
+            known = {c.name: _spec(c) for c in contract.flow_columns}
+            found[INTEREST_FLOW] = interest_flow.get_concrete_function(known)
             length, dim = self.model.spec.shape.flow_length, self.model.spec.shape.dim
             shapes = {FLOW: (None, length, dim), DIVERSITY: (None, length), VELOCITY: (None, length, dim)}
             flow = {name: tf.TensorSpec(shape, tf.float32, name) for name, shape in shapes.items()}
-            every = {**request, **moveline, **candidates, **flow}
-            found[RANK_WITH_FLOW] = rank_with_flow.get_concrete_function(every)
+            found[RANK_WITH_FLOW] = rank_with_flow.get_concrete_function({**columns, **flow})
         return found
 
     def export(self, path: str | pathlib.Path) -> None:
@@ -176,13 +173,14 @@ class ServingModel(tf.Module):
         tf.saved_model.save(self, str(path), signatures=self.exported)
 
 
-def _spec(column: RawColumn, shape: tuple) -> tf.TensorSpec:
-    return tf.TensorSpec(shape, _DTYPES[column.kind], column.name)
+def _spec(column: RawColumn) -> tf.TensorSpec:
+    shape = (None,) if column.scalar else (None, None)
+    return tf.TensorSpec(shape, DTYPES[column.kind], column.name)
 
 
 def _empty(column: RawColumn, rows: tf.Tensor) -> tf.SparseTensor:
     none = tf.zeros((0, 2), tf.int64)
-    return tf.SparseTensor(none, tf.zeros((0,), _DTYPES[column.kind]), tf.stack([rows, tf.constant(0, tf.int64)]))
+    return tf.SparseTensor(none, tf.zeros((0,), DTYPES[column.kind]), tf.stack([rows, tf.constant(0, tf.int64)]))
 
 
 class Filled:

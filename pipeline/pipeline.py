@@ -192,9 +192,9 @@ def create_pipeline(
     # where AMEN starts warm, from the earlier baseline.
     baseline, goes_on = base, settings.ctr.window == "stage2"
     if goes_on or ctr_splits != splits.stage1_splits:
-        if earlier is not None and (earlier.baseline is not None or goes_on):
-            start = earlier.baseline
-        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, base if goes_on else None, start)
+        own = earlier is not None and (earlier.baseline is not None or goes_on)
+        before, begin = base if goes_on else None, earlier.baseline if own else start
+        baseline = trainer(BASELINE, "pipeline.trainers.base", ["base"], ctr_splits, before, begin)
         baseline.add_upstream_node(validation)
         nodes.append(baseline)
     nodes += [generator, ctr]

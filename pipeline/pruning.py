@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from serving.double.config import read_models_config
 from serving.double.errors import ModelConfigError
+from serving.double.folders import version_folders
 
 # The server looks only at names that are all digits, so whatever carries this prefix is invisible to it.
 PARTIAL = "tmp."
@@ -28,8 +29,7 @@ class Pruned(NamedTuple):
 
 def versions(base: pathlib.Path) -> dict[int, pathlib.Path]:
     """Version -> folder, ascending."""
-    found = {int(path.name): path for path in base.iterdir() if path.name.isdigit()}
-    return dict(sorted(found.items()))
+    return dict(sorted(version_folders(base).items()))
 
 
 def prune(base: pathlib.Path, keep: int, models_config: str | pathlib.Path | None) -> Pruned:

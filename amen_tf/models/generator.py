@@ -65,7 +65,9 @@ class ItemKnowledge(NamedTuple):
     Attributes:
       vectors: as its decoder reads them.
       unit: of length 1, as its flow is compared with them; float32.
-      beyond_category: see `Generator.beyond_category`; float32.
+      beyond_category: what sets items apart from others of their category, of length 1: the part of an item's vector at
+        right angles to that of the same item without its id; 0 where an id says nothing, because it is absent or was
+        new after stage 1. float32.
     """
 
     vectors: tf.Tensor
@@ -147,14 +149,6 @@ class Generator(keras.Model):
         parts = self.encoder.items.parts(items)
         vectors = tf.add_n(list(parts.values()))
         return ItemKnowledge(vectors, _unit(vectors), _beyond_category(parts))
-
-    def beyond_category(self, items: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What sets items apart from others of their category: field -> ids `[...]` -> unit vectors `[..., d]`.
-
-        The part of an item's vector at right angles to that of the same item without its id; 0 where an id says
-        nothing, because it is absent or was new after stage 1.
-        """
-        return _beyond_category(self.encoder.items.parts(items))
 
     def generate(self, features, items: tf.Tensor | None = None) -> Flow:
         """Inference: every f̂_t is fed back; keys and values of earlier positions are kept, not recomputed.
@@ -344,7 +338,7 @@ def _unit(vectors: tf.Tensor) -> tf.Tensor:
 
 
 def _beyond_category(parts: Mapping[str, tf.Tensor]) -> tf.Tensor:
-    """See `Generator.beyond_category`; field -> embeddings `[..., d]`."""
+    """See `ItemKnowledge`; field -> embeddings `[..., d]`."""
     others = [vectors for field, vectors in parts.items() if field != ITEM_ID]
     category = _unit(tf.add_n(others))
     own = tf.cast(parts[ITEM_ID], category.dtype)

@@ -113,6 +113,14 @@ class Spill:
         return placed
 
 
+def passed_on(blocks: Iterable[tuple[int, bytes]], path: str | None) -> Iterable[tuple[int, Block]]:
+    """(shard, rows) pairs as they go to the runner: themselves, or, with the path of a file, where they lie in it."""
+    if path is None:
+        return blocks
+    with Spill(path) as spill:
+        return [(shard, spill.write(block)) for shard, block in blocks]
+
+
 def by_shard(table: pa.RecordBatch, shards: int) -> Iterator[tuple[int, bytes]]:
     """Cuts a batch by a hash of the user that is the same in every process, on every machine and in every version."""
     users = table.column(table.schema.get_field_index(features.USER_ID))

@@ -40,11 +40,8 @@ class ReadHistory(beam.DoFn):
         self._spill = spill
 
     def process(self, path: str) -> Iterator:
-        if self._spill:
-            with shuffle.Spill(f"{self._temporary}/history-{uuid.uuid4().hex}") as spill:
-                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(path)]
-        else:
-            blocks = self._blocks(path)
+        spilled = f"{self._temporary}/history-{uuid.uuid4().hex}" if self._spill else None
+        blocks = shuffle.passed_on(self._blocks(path), spilled)
         yield from ((shard, (HISTORY, block)) for shard, block in blocks)
 
     def _blocks(self, path: str) -> Iterator[tuple[int, bytes]]:
@@ -53,7 +50,7 @@ class ReadHistory(beam.DoFn):
                 yield from shuffle.by_shard(batch, self._shards)
 
 
-class WriteSpans(steps.WriteShard):
+class WriteSpans(steps.ShardStep):
     """(shard, blocks of its rows, history and users) and the facts of what was read -> files, a dictionary of counts.
 
     Args:
@@ -65,7 +62,7 @@ class WriteSpans(steps.WriteShard):
     """
 
     def __init__(self, rules: MovelineRules, plan: SpanPlan, store: Store, temporary: str, shards: int):
-        super().__init__(rules, "", temporary, shards)
+        super().__init__(rules, temporary, shards)
         self._plan = plan
         self._store = store
 

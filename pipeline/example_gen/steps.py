@@ -65,12 +65,9 @@ class ReadFile(beam.DoFn):
     def process(self, element: tuple[str, Unit, int | None]) -> Iterator:
         place, unit, span = element
         facts = no_facts()
-        if self._spill:
-            # A name for every attempt: the same unit may be read twice, by two workers at a time.
-            with shuffle.Spill(f"{self._temporary}/rows-{place}-{uuid.uuid4().hex}") as spill:
-                blocks = [(shard, spill.write(block)) for shard, block in self._blocks(place, unit, facts)]
-        else:
-            blocks = self._blocks(place, unit, facts)
+        # A name for every attempt: the same unit may be read twice, by two workers at a time.
+        path = f"{self._temporary}/rows-{place}-{uuid.uuid4().hex}" if self._spill else None
+        blocks = shuffle.passed_on(self._blocks(place, unit, facts), path)
         yield from ((shard, (ROWS if span is None else span, block)) for shard, block in blocks)
         if span is not None:
             facts["spans"][str(span)] = {name: facts[name] for name in OF_SPAN}
@@ -116,7 +113,43 @@ class ReadUsers(beam.DoFn):
         yield beam.pvalue.TaggedOutput(FACTS, facts)
 
 
-class WriteShard(beam.DoFn):
+class ShardStep(beam.DoFn):
+    """What is done with a shard: its rows are joined with the tables of items and users, and files are written.
+
+    Args:
+      rules: of the run.
+      temporary: folder that all workers see.
+      shards: of the users.
+    """
+
+    def __init__(self, rules: MovelineRules, temporary: str, shards: int):
+        self._rules = rules
+        self._temporary = temporary
+        self._shards = shards
+
+    def setup(self) -> None:
+        """Reads the item table, once for each worker."""
+        data = self._rules.data
+        self._items = side_tables.read(side_tables.ITEM, data) if data.item_table else None
+
+    def _users(self, blocks: list[shuffle.Block]) -> pa.Table:
+        """The shard's rows of the user table."""
+        schema = side_tables.schema_of(side_tables.USER, self._rules.data)
+        return pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, blocks)])
+
+    def _joined(self, events: pa.Table, users: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
+        """Events with what the tables say, and, by name of the count, of which rows the tables say nothing."""
+        data, unknown = self._rules.data, {}
+        if self._items is not None:
+            events, absent = side_tables.join(events, self._items, side_tables.ITEM)
+            unknown["rows_without_item"] = absent
+        if data.user_table:
+            events, absent = side_tables.join(events, users, side_tables.USER)
+            unknown["rows_without_user"] = absent
+        return events, unknown
+
+
+class WriteShard(ShardStep):
     """(shard, blocks of its rows and users) and the facts of the whole log -> a file per split, a dictionary of counts.
 
     Users with more than one row in their table are counted under `REPEATED_USERS`; their shard has no files then.
@@ -127,15 +160,8 @@ class WriteShard(beam.DoFn):
     """
 
     def __init__(self, rules: MovelineRules, folder: str, temporary: str, shards: int):
-        self._rules = rules
+        super().__init__(rules, temporary, shards)
         self._folder = folder
-        self._temporary = temporary
-        self._shards = shards
-
-    def setup(self) -> None:
-        """Reads the item table, once for each worker."""
-        data = self._rules.data
-        self._items = side_tables.read(side_tables.ITEM, data) if data.item_table else None
 
     def process(self, element: tuple[int, Iterable[tuple[str, shuffle.Block]]], facts: dict) -> Iterator[dict]:
         shard, blocks = element
@@ -157,22 +183,6 @@ class WriteShard(beam.DoFn):
         splits = {split: plan.split_counts(split) for split in rules.split_names}
         tables = {name: int(rows.sum()) for name, rows in absent.items()}
         yield {"log": log, "splits": splits, "tables": tables}
-
-    def _users(self, blocks: list[shuffle.Block]) -> pa.Table:
-        """The shard's rows of the user table."""
-        schema = side_tables.schema_of(side_tables.USER, self._rules.data)
-        return pa.concat_tables([schema.empty_table(), *map(shuffle.from_bytes, blocks)])
-
-    def _joined(self, events: pa.Table, users: pa.Table) -> tuple[pa.Table, dict[str, np.ndarray]]:
-        """Events with what the tables say, and, by name of the count, of which rows the tables say nothing."""
-        data, unknown = self._rules.data, {}
-        if self._items is not None:
-            events, absent = side_tables.join(events, self._items, side_tables.ITEM)
-            unknown["rows_without_item"] = absent
-        if data.user_table:
-            events, absent = side_tables.join(events, users, side_tables.USER)
-            unknown["rows_without_user"] = absent
-        return events, unknown
 
 
 def encoded(plan: Plan, split: str) -> Iterator[bytes]:

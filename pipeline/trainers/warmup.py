@@ -13,6 +13,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from amen_tf.features import FeatureContract, RawColumn
 from amen_tf.signatures import (
+    DTYPES,
     FLOW_COLUMNS,
     INTEREST_FLOW,
     RANK,
@@ -24,7 +25,6 @@ from amen_tf.signatures import (
 # Where TensorFlow Serving looks for them.
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _NOW = 1_700_000_000
-_TYPES = {"string": tf.string, "int": tf.int64, "float": tf.float32}
 
 
 class WarmupError(RuntimeError):
@@ -86,11 +86,11 @@ def _requests(
     """(signature, inputs) of every request."""
     flow = {}
     if INTEREST_FLOW in signatures:
-        inputs = {c.name: columns.filled(c, 1) for c in columns.of_flow}
+        inputs = {c.name: columns.filled(c, 1) for c in columns.contract.flow_columns}
         yield INTEREST_FLOW, inputs
         flow = signatures[INTEREST_FLOW](inputs)
     for count in candidates:
-        inputs = {c.name: columns.filled(c, count) for c in columns.of_rank}
+        inputs = {c.name: columns.filled(c, count) for c in columns.contract.rank_columns}
         yield RANK, inputs
         if RANK_WITH_FLOW in signatures:
             yield RANK_WITH_FLOW, {**inputs, **{name: flow[name] for name in FLOW_COLUMNS}}
@@ -108,19 +108,17 @@ class Columns:
     """
 
     def __init__(self, contract: FeatureContract, words: Mapping[str, Sequence[str]]):
-        self._contract, self._words = contract, words
-        self.of_flow = [c for c in contract.request_columns if c.name == "timestamp"] + list(contract.moveline_columns)
-        self.of_rank = [*contract.request_columns, *contract.moveline_columns, *contract.candidate_columns]
+        self.contract, self._words = contract, words
 
     def filled(self, column: RawColumn, candidates: int) -> tf.Tensor:
         """`[1]`, `[1, L]` or `[1, N]`: the column of one request."""
         values = self._values(column, candidates)
-        return tf.constant(values if column.scalar else [values], _TYPES[column.kind])
+        return tf.constant(values if column.scalar else [values], DTYPES[column.kind])
 
     def example(self, candidates: int) -> bytes:
         """The same request as a serialized tf.Example."""
         example = tf.train.Example()
-        for column in self.of_rank:
+        for column in self.contract.rank_columns:
             values, feature = self._values(column, candidates), example.features.feature[column.name]
             if column.kind == "string":
                 feature.bytes_list.value.extend(value.encode() for value in values)
@@ -129,8 +127,8 @@ class Columns:
         return example.SerializeToString()
 
     def _values(self, column: RawColumn, candidates: int) -> list:
-        of_moveline = column in self._contract.moveline_columns
-        count = 1 if column.scalar else self._contract.moveline_length if of_moveline else candidates
+        of_moveline = column in self.contract.moveline_columns
+        count = 1 if column.scalar else self.contract.moveline_length if of_moveline else candidates
         if column.kind == "int":
             return [_NOW - place for place in range(count, 0, -1)] if of_moveline else [_NOW]
         if column.kind == "float":

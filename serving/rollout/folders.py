@@ -3,8 +3,7 @@
 import re
 from pathlib import Path
 
-from serving.double.model import model_file
-from serving.double.versions import version_folders
+from serving.double.folders import model_file, version_folders
 from serving.rollout.errors import RolloutError
 
 _SHARD = re.compile(r"variables\.data-\d{5}-of-(\d{5})")

@@ -338,7 +338,7 @@ def test_a_new_item_of_a_new_category_says_nothing_and_is_learned(runs, requests
     # All that is known of it is new.
     new = {field: ids_of_new_words(two, two.spec.contract.meaning_of(field))[0] for field in fields}
     item = {field: tf.constant([[id_]]) for field, id_ in new.items()}
-    for vectors in (generator.item_vectors(item), generator.beyond_category(item)):
+    for vectors in (generator.item_vectors(item), generator.known_of(item).beyond_category):
         np.testing.assert_array_equal(vectors, 0)
     # Every request is followed by it.
     features = requests[1] | {

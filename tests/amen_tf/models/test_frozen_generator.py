@@ -52,7 +52,7 @@ def test_candidate_vectors_come_from_the_generators_table(frozen, generator, fea
 def test_what_an_id_says_beyond_its_category(frozen, generator, features):
     items = with_prefix(features, CANDIDATE, generator.spec.contract.item_fields)
     beyond = frozen.of_items(features).beyond.numpy()
-    close(beyond, generator.beyond_category(items))
+    close(beyond, generator.known_of(items).beyond_category)
     category = generator.item_vectors({**items, ITEM_ID: tf.zeros_like(items[ITEM_ID])}).numpy()
     there = items[ITEM_ID].numpy() != 0
     # A unit vector at right angles to the category's, in the plane of the two; nothing where there is no item.
@@ -76,7 +76,7 @@ def test_all_of_a_request_at_once(frozen, generator, features):
         close(together, apart)
     close(items.candidates, frozen.candidate_vectors(features))
     moveline = with_prefix(features, MOVELINE, generator.spec.contract.item_fields)
-    close(items.moveline_beyond, generator.beyond_category(moveline))
+    close(items.moveline_beyond, generator.known_of(moveline).beyond_category)
 
 
 @pytest.mark.parametrize("rows", [1, 4])

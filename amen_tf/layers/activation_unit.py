@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from amen_tf.layers.dense import Dense
+
 
 class ActivationUnit(keras.layers.Layer):
     """Deep Interest Network (Zhou et al. 2018, Eq. 3 and Figure 2): h_user = Σ_j a(e_j, e_target) e_j.
@@ -27,7 +29,7 @@ class ActivationUnit(keras.layers.Layer):
         self.dim, self.units, self.seed = dim, units, seed
 
         def dense(units, i, name, **options):
-            return keras.layers.Dense(
+            return Dense(
                 units, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name, **options
             )
 

@@ -8,8 +8,7 @@ MASKED = -1e4
 
 def split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
     """`[B, S, d]` -> `[B, H, S, d_head]`, the order in which one matrix product serves a whole head."""
-    split = tf.reshape(x, (tf.shape(x)[0], tf.shape(x)[1], heads, x.shape[-1] // heads))
-    return tf.transpose(split, (0, 2, 1, 3))
+    return tf.stack(tf.split(x, heads, -1), 1)
 
 
 def heads_last(x: tf.Tensor) -> tf.Tensor:
@@ -19,7 +18,7 @@ def heads_last(x: tf.Tensor) -> tf.Tensor:
 
 def merge_heads(x: tf.Tensor) -> tf.Tensor:
     """`[B, H, S, d_head]` -> `[B, S, H * d_head]`, the inverse of `split_heads`."""
-    return tf.reshape(heads_last(x), (tf.shape(x)[0], tf.shape(x)[2], x.shape[1] * x.shape[-1]))
+    return tf.concat(tf.unstack(x, axis=1), -1)
 
 
 def attention_scores(query: tf.Tensor, key: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
@@ -33,11 +32,19 @@ def attention_scores(query: tf.Tensor, key: tf.Tensor, mask: tf.Tensor | None = 
     Returns:
       `[B, H, N, S]` float32.
     """
+    query *= query.shape[-1] ** -0.5
     # The softmax that follows is taken in float32 under every precision.
-    scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32) * query.shape[-1] ** -0.5
+    if query.shape[2] == 1:
+        # A step of decoding: to start a matrix product takes longer than these few numbers.
+        scores = tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(key, tf.float32), -1)[:, :, tf.newaxis]
+    else:
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
     return scores if mask is None else scores + tf.where(mask, 0.0, MASKED)[:, tf.newaxis]
 
 
 def attend(weights: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
     """Weights `[B, H, N, S]` float32 and values `[B, H, S, d_head]` -> `[B, H, N, d_head]` of the values' dtype."""
+    if weights.shape[2] == 1:
+        read = tf.reduce_sum(weights[:, :, 0, :, tf.newaxis] * tf.cast(value, tf.float32), 2, keepdims=True)
+        return tf.cast(read, value.dtype)
     return tf.matmul(tf.cast(weights, value.dtype), value)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from amen_tf.layers.dense import Dense
 from amen_tf.layers.target_attention import TargetAttention
 
 
@@ -25,11 +26,11 @@ class CalibrationNet(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.dim, self.units, self.seed = heads, dim, units, seed
         self.attention = TargetAttention(heads, dim, seed, name="attention")
-        self.hidden = keras.layers.Dense(
+        self.hidden = Dense(
             units, "relu", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 10), name="hidden"
         )
         # c starts at 0: it joins a logit that may come trained from the base.
-        self.score = keras.layers.Dense(1, kernel_initializer="zeros", name="score", dtype=tf.float32)
+        self.score = Dense(1, kernel_initializer="zeros", name="score", dtype=tf.float32)
 
     def call(self, targets, events, mask):
         """targets `[B, N, d]`, events `[B, L, d]`, mask `[B, N, L]` or `[B, L]` bool -> c `[B, N]` float32."""

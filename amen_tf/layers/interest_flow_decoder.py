@@ -4,6 +4,8 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.dense import Dense
+from amen_tf.layers.shapes import leading
 
 READOUTS = ("heads", "event_heads", "projection", "ffn")
 
@@ -24,9 +26,7 @@ class CausalAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.dim, self.seed = heads, dim, seed
         self.query, self.key, self.value = (
-            keras.layers.Dense(
-                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
-            )
+            Dense(dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name)
             for i, name in enumerate(("query", "key", "value"))
         )
 
@@ -59,15 +59,13 @@ class DecoderBlock(keras.layers.Layer):
         self.norm_attention = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_attention")
         self.norm_feed_forward = keras.layers.LayerNormalization(epsilon=1e-6, name="norm_feed_forward")
         self.attention = CausalAttention(heads, dim, seed, name="attention")
-        self.output_projection = keras.layers.Dense(
+        self.output_projection = Dense(
             dim, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 3), name="output"
         )
-        self.expand = keras.layers.Dense(
+        self.expand = Dense(
             4 * dim, "gelu", kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 4), name="expand"
         )
-        self.contract = keras.layers.Dense(
-            dim, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 5), name="contract"
-        )
+        self.contract = Dense(dim, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + 5), name="contract")
         self.drop_attention = keras.layers.Dropout(dropout, seed=seed + 6)
         self.drop_feed_forward = keras.layers.Dropout(dropout, seed=seed + 7)
 
@@ -119,7 +117,7 @@ class InterestFlowDecoder(keras.layers.Layer):
             self.last = CausalAttention(heads, dim, seed + 10 * layers, name="last")
         if readout == "projection":
             initializer = keras.initializers.GlorotUniform(seed=seed + 10 * layers + 3)
-            self.projection = keras.layers.Dense(dim, kernel_initializer=initializer, name="projection")
+            self.projection = Dense(dim, kernel_initializer=initializer, name="projection")
 
     def call(self, x, mask, caches: list[Cache] | None = None, training=None, values: tf.Tensor | None = None):
         """Decodes new positions.
@@ -148,8 +146,7 @@ class InterestFlowDecoder(keras.layers.Layer):
             x = merge_heads(heads)
         if self.readout == "projection":
             x = self.projection(x)
-        shape = (tf.shape(x)[0], tf.shape(x)[1], self.heads, self.dim // self.heads)
-        states = tf.cast(tf.reshape(x, shape), tf.float32)
+        states = tf.cast(tf.reshape(x, [*leading(x, 2), self.heads, self.dim // self.heads]), tf.float32)
         return tf.nn.l2_normalize(states, axis=(-2, -1), epsilon=1e-12), kept
 
     def get_config(self):

@@ -25,16 +25,17 @@ class MatchFeatures(keras.layers.Layer):
         mask = event_mask(events)
         age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
         length = tf.shape(mask)[1]
-        steps_back = tf.cast(length - tf.range(length), tf.float32)
+        newest_first = 1.0 / tf.cast(length - tf.range(length), tf.float32)
         features = []
         for field in self.fields:
             same = shared_id(targets[field], events[field], mask & (events[field] != PAD_ID))
             hit = tf.cast(same, tf.float32)
+            count = tf.reduce_sum(hit, -1)
             features += [
-                tf.reduce_max(hit, -1),
-                tf.math.log1p(tf.reduce_sum(hit, -1)),
+                tf.minimum(count, 1.0),
+                tf.math.log1p(count),
                 tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
-                tf.reduce_max(hit / steps_back, -1),
+                tf.reduce_max(hit * newest_first, -1),
             ]
         # Without fields a tensor of width 0, so that callers need not ask.
         return tf.stack(features, -1) if features else tf.zeros((*tf.unstack(tf.shape(targets[ITEM_ID])), 0))

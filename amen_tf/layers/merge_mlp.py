@@ -3,6 +3,8 @@
 import tensorflow as tf
 import tf_keras as keras
 
+from amen_tf.layers.dense import Dense
+
 
 class MergeMLP(keras.layers.Layer):
     """An MLP over the concatenation of candidate and request inputs, with the request part computed once.
@@ -21,7 +23,7 @@ class MergeMLP(keras.layers.Layer):
         self.hidden_units, self.dropout, self.seed = tuple(hidden_units), dropout, seed
 
         def dense(units, i, name, **options):
-            return keras.layers.Dense(
+            return Dense(
                 units, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name, **options
             )
 

@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.dense import Dense
 
 
 class SemanticAlignment(keras.layers.Layer):
@@ -22,9 +23,7 @@ class SemanticAlignment(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.dim, self.seed = heads, dim, seed
         self.query, self.key, self.value, self.output_projection = (
-            keras.layers.Dense(
-                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
-            )
+            Dense(dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name)
             for i, name in enumerate(("query", "key", "value", "output"))
         )
 

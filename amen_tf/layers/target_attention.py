@@ -4,6 +4,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.dense import Dense
 
 
 class TargetAttention(keras.layers.Layer):
@@ -22,9 +23,7 @@ class TargetAttention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.heads, self.dim, self.seed = heads, dim, seed
         self.query, self.key, self.value, self.output_projection = (
-            keras.layers.Dense(
-                dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name
-            )
+            Dense(dim, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=seed + i), name=name)
             for i, name in enumerate(("query", "key", "value", "output"))
         )
 
@@ -50,14 +49,14 @@ class TargetAttention(keras.layers.Layer):
         query = split_heads(self.query(targets), self.heads)
         key = split_heads(self.key(sequence), self.heads)
         value = split_heads(self.value(sequence), self.heads)
+        # The sink is one more event that every target may read.
+        rows = tf.shape(key)[0]
+        key = tf.concat([key, tf.repeat(tf.cast(self.sink_key, key.dtype), rows, 0)], 2)
+        value = tf.concat([value, tf.repeat(tf.cast(self.sink_value, value.dtype), rows, 0)], 2)
         mask = mask[:, tf.newaxis, :] if mask.shape.rank == 2 else mask
-        # The sink is one more place of the softmax; it joins the scores, which are smaller than keys and values.
-        sink_key, sink_value = tf.cast(self.sink_key, key.dtype), tf.cast(self.sink_value, value.dtype)
-        sink = attention_scores(query, sink_key)
-        weights = tf.nn.softmax(tf.concat([attention_scores(query, key, mask), sink], -1))
-        # Split, because the gradient of a slice is copied into zeros of its full size.
-        by_event, by_sink = tf.split(weights, [tf.shape(key)[2], 1], -1)
-        read = attend(by_event, value) + tf.cast(by_sink, value.dtype) * sink_value
+        mask = tf.pad(mask, ((0, 0), (0, 0), (0, 1)), constant_values=True)
+        weights = tf.nn.softmax(attention_scores(query, key, mask))
+        read = attend(weights, value)
         read = self.output_projection(merge_heads(read))
         return (read, weights) if return_weights else read
 

@@ -106,7 +106,7 @@ class CtrModel(BaseModel):
             vectors = items.candidates
             per_candidate.append(self._aligned(vectors, flow[FLOW]))
             if self.settings.flow_similarity:
-                per_candidate.append(tf.einsum("bnd,btd->bnt", vectors, flow[FLOW]))
+                per_candidate.append(tf.matmul(vectors, flow[FLOW], transpose_b=True))
             # A state has unit length: zeros say that this request was given no flow.
             known = tf.cast(tf.reduce_any(flow[FLOW][:, 0] != 0.0, -1, keepdims=True), tf.float32)
             per_request += [tf.reduce_mean(flow[DIVERSITY], -1, keepdims=True), flow[VELOCITY][:, 0], known]

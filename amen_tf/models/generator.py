@@ -14,6 +14,7 @@ from amen_tf.layers.embedding import event_mask
 from amen_tf.layers.flow_tokens import FlowTokens, FlowValues
 from amen_tf.layers.interest_flow_decoder import InterestFlowDecoder, causal_mask, parallel_mask
 from amen_tf.layers.request_encoder import InterestEncoder, with_prefix
+from amen_tf.layers.shapes import leading
 from amen_tf.models.negatives import Catalogue, corrected_scores, is_negative
 from amen_tf.models.ranking import keras_step
 from amen_tf.precision import descend
@@ -77,7 +78,7 @@ class ItemKnowledge(NamedTuple):
 
 def concat_heads(heads: tf.Tensor) -> tf.Tensor:
     """Eq. (2): f̂_t = Concat(h_1, ..., h_H): `[B, T, H, d_head]` -> `[B, T, d]`."""
-    return tf.reshape(heads, (tf.shape(heads)[0], tf.shape(heads)[1], heads.shape[-2] * heads.shape[-1]))
+    return tf.reshape(heads, [*leading(heads, 2), heads.shape[-2] * heads.shape[-1]])
 
 
 class Prompt(NamedTuple):
@@ -332,9 +333,9 @@ class Generator(keras.Model):
 def _unit(vectors: tf.Tensor) -> tf.Tensor:
     """`[..., d]` -> float32 vectors of length 1, or 0 where they are zero throughout."""
     vectors = tf.cast(vectors, tf.float32)
+    squares = tf.reduce_sum(vectors**2, -1, keepdims=True)
     # Scaled by 1e6 there, a gradient would fill Adam's second moments, and the vector would hardly move ever after.
-    is_zero = tf.reduce_all(vectors == 0.0, -1, keepdims=True)
-    return tf.where(is_zero, vectors, tf.nn.l2_normalize(vectors, -1, epsilon=1e-12))
+    return vectors * tf.where(squares == 0.0, 1.0, tf.math.rsqrt(tf.maximum(squares, 1e-12)))
 
 
 def _beyond_category(parts: Mapping[str, tf.Tensor]) -> tf.Tensor:

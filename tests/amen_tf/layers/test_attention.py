@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from amen_tf.layers.attention import attention_scores, heads_last, merge_heads, split_heads
+from amen_tf.layers.attention import attend, attention_scores, heads_last, merge_heads, split_heads
 
 B, S, H, D = 2, 3, 2, 8
 
@@ -33,3 +33,14 @@ def test_mask_of_each_query():
     query = key = tf.ones((1, 1, 2, 1))
     weights = tf.nn.softmax(attention_scores(query, key, tf.constant([[[True, False], [True, True]]])))
     np.testing.assert_allclose(weights[0, 0], [[1, 0], [0.5, 0.5]])
+
+
+def test_one_query_reads_what_it_reads_among_many():
+    query, key, value = (tf.random.stateless_normal((B, H, S, D), (seed, 0)) for seed in range(3))
+    mask = tf.constant([[[True, False, True]], [[True, True, True]]])
+    scores = attention_scores(query, key, mask)
+    read = attend(tf.nn.softmax(scores), value)
+    for i in range(S):
+        one = attention_scores(query[:, :, i : i + 1], key, mask)
+        np.testing.assert_allclose(one, scores[:, :, i : i + 1], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(attend(tf.nn.softmax(one), value), read[:, :, i : i + 1], rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ import amen_tf.layers
 from amen_tf.features import BEHAVIOR, MOVELINE, is_of_candidates
 from amen_tf.layers.activation_unit import ActivationUnit
 from amen_tf.layers.calibration import CalibrationNet
+from amen_tf.layers.dense import Dense
 from amen_tf.layers.embedding import EventEmbedding, IdEmbedding, ItemEmbedding, NormalBelowZeros
 from amen_tf.layers.flow_tokens import FlowTokens, FlowValues
 from amen_tf.layers.interest_flow_decoder import (
@@ -108,6 +109,12 @@ CASES = {
         (items(EMPTY), moveline(EMPTY)),
         (0,),
         (items(FEATURES), moveline(GARBLED)),
+    ),
+    Dense: Case(
+        lambda: Dense(5, "relu", kernel_initializer=keras.initializers.GlorotUniform(seed=3)),
+        (noise(B, N, D),),
+        None,
+        (0,),
     ),
     MergeMLP: Case(lambda: MergeMLP((16, 8), 0.1, 3), (noise(B, N, 5), noise(B, 3)), None, (0,)),
     TargetAttention: Case(

@@ -10,8 +10,6 @@ folder. The last two make the same examples; what is shown is how long each stag
 import json
 import pathlib
 import shutil
-import subprocess
-import sys
 
 import click
 import pyarrow as pa
@@ -23,6 +21,7 @@ from rich.table import Table
 
 from amen_tf.config import SimulateSettings
 from amen_tf.strict_json import to_json
+from benchmarks.jobs import run_job
 from pipeline.commands import call
 from pipeline.event_log.spans import DAY, name_of
 from pipeline.runners.console import print_uncut
@@ -63,11 +62,7 @@ def measure(log: pathlib.Path, root: pathlib.Path, newest: str) -> dict[str, flo
         "split": {"spans": {**_SPANS, "newest": newest}},
         "run": {"root": str(root)},
     }
-    command = [sys.executable, "-m", "benchmarks.daily_job", json.dumps(settings)]
-    job = subprocess.run(command, capture_output=True, text=True)
-    if job.returncode:
-        raise click.ClickException(f"{newest} ended with status {job.returncode}:\n{job.stderr[-2000:]}")
-    return json.loads(job.stdout.splitlines()[-1])
+    return run_job("benchmarks.daily_job", json.dumps(settings), what=f"The window to {newest}")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

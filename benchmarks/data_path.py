@@ -11,8 +11,6 @@ machine need not be as fast in one minute as in the next. Status 1 says that som
 import json
 import pathlib
 import statistics
-import subprocess
-import sys
 import tempfile
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from rich.table import Table
 from amen_tf.config import Settings, SimulateSettings, SplitSettings
 from amen_tf.strict_json import to_json
 from benchmarks.event_logs import CSV_LOGS, write_csv_log
+from benchmarks.jobs import run_job
 from pipeline.commands import call
 from pipeline.runners.console import print_uncut
 from pipeline.runners.prepare import borders
@@ -64,11 +63,7 @@ def measure(stage: str, log: pathlib.Path, workers: int) -> Measured:
     """
     with tempfile.TemporaryDirectory(dir=log) as folder:
         arguments = (stage, log / "events", folder, workers, _with_times(log))
-        command = [sys.executable, "-m", "benchmarks.data_path_job", *map(str, arguments)]
-        job = subprocess.run(command, capture_output=True, text=True)
-    if job.returncode:
-        raise click.ClickException(f"{stage} on {log} ended with status {job.returncode}:\n{job.stderr[-2000:]}")
-    return Measured(**json.loads(job.stdout.splitlines()[-1]))
+        return Measured(**run_job("benchmarks.data_path_job", *arguments, what=f"{stage} on {log}"))
 
 
 def _with_times(log: pathlib.Path) -> pathlib.Path:

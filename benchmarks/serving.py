@@ -1,33 +1,34 @@
-"""How long an exported model takes for one user and many candidates, without a server around it.
+"""How long an exported model takes for one user and many candidates.
 
 usage: python -m benchmarks.serving MODEL [--rounds 7] [--gpu]
 
 MODEL is a pushed version, such as runs/amen-demo/serving/amen/<version>. What is measured: `rank` for N candidates of
-one user (1, 100, 500, 1000), `rank_with_flow` for 500, and 500 requests of one candidate each that repeat the moveline;
-all by turns in each round, so that ratios are those of one time. Status 1 if 500 candidates take more than 1.5 times as
-long as one, or are less than 20 times as fast as the 500 requests. JSON sizes are those of a REST request.
+one user (1, 100, 500, 1000), `rank_with_flow` for 500, and 500 requests of one candidate each that repeat the moveline,
+as plain calls of the SavedModel, which are the floor under every server; and `rank` for 1 and 500 over REST from the
+local double, JSON included, one request after another. All by turns in each round, so that ratios are those of one
+time. Status 1 if 500 candidates take more than 1.5 times as long as one, or are less than 20 times as fast as the 500
+requests.
 
 With --gpu the same on the GPU, with and without XLA (auto-clustering, as TF_XLA_FLAGS switches it on in a server), in a
 process each; the scores are held against the CPU's.
 """
 
-import json
 import os
 import pathlib
-import subprocess
-import sys
 
 import click
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.jobs import run_job
 from pipeline.commands import call
 from pipeline.runners.console import print_uncut
 from serving.double.warmup import WARMUP_FILE
 
 ONE, WIDE = "rank, N = 1", "rank, N = 500"
 REPEATED = "rank, 500 requests with N = 1"
+OVER_REST = "over REST"
 # Times of one candidate that 500 may take, and how much faster they must be than 500 requests.
 MOST_OF_ONE, LEAST_OF_REPEATED = 1.5, 20.0
 # TF32, on by default on newer GPUs, keeps ten bits of a number.
@@ -42,11 +43,7 @@ def measure(model: pathlib.Path, rounds: int, gpu: bool = False, xla: bool = Fal
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     if xla:
         environment["TF_XLA_FLAGS"] = f"{environment.get('TF_XLA_FLAGS', '')} --tf_xla_auto_jit=2".strip()
-    command = [sys.executable, "-m", "benchmarks.serving_job", str(model), str(rounds)]
-    job = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if job.returncode:
-        raise click.ClickException(f"{model} ended with status {job.returncode}:\n{job.stderr[-2000:]}")
-    return json.loads(job.stdout.splitlines()[-1])
+    return run_job("benchmarks.serving_job", model, rounds, what=str(model), environment=environment)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,6 +55,10 @@ def main(model: pathlib.Path, rounds: int, gpu: bool) -> int:
     if not (model / WARMUP_FILE).is_file():
         raise click.ClickException(
             f"{model} has no {WARMUP_FILE}, whose requests are what is measured. Give a version that `amen run` pushed."
+        )
+    if not model.name.isdecimal():
+        raise click.ClickException(
+            f"{model} is no version: expected a folder with a number for a name, as Pusher makes it."
         )
     cpu = measure(model, rounds)
     show("CPU", cpu)

@@ -5,21 +5,27 @@ usage: python -m benchmarks.serving_job MODEL ROUNDS
 Prints a line of JSON, see `main`.
 """
 
+import contextlib
+import functools
 import json
 import pathlib
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
+import requests
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from amen_tf.features import CANDIDATE, MOVELINE, TIMESTAMP
 from amen_tf.signatures import INTEREST_FLOW, PROBABILITY, RANK, RANK_WITH_FLOW
-from benchmarks.serving import ONE, REPEATED, WIDE
+from benchmarks.serving import ONE, OVER_REST, REPEATED, WIDE
+from serving.client import RankClient
 from serving.double.warmup import WARMUP_FILE
+from serving.local_server import running_server
 
 COUNTS = (1, 100, 500, 1000)
 _CALLS = 10
@@ -31,41 +37,80 @@ def main(model: pathlib.Path, rounds: int) -> dict:
     Returns:
       `gpus`: how many TensorFlow sees. `scores`: of 500 candidates. `requests`: name -> `ms` (median of a call),
       `to_one` (median over the rounds of the times that one candidate takes), `candidates`, `json_request` and
-      `json_reply` in bytes (0 where nobody would send it).
+      `json_reply` in bytes (0 where nothing is sent).
     """
     signatures = tf.saved_model.load(str(model)).signatures
     columns = _columns(model)
-    calls: dict[str, tuple[Callable, dict, int]] = {}
-    for count in COUNTS:
-        calls[f"rank, N = {count}"] = (signatures[RANK], _tensors(_with(columns, count)), count)
-    if INTEREST_FLOW in signatures:
-        wide = _with(columns, 500)
-        known = {n: v for n, v in wide.items() if n.startswith(MOVELINE) or n == TIMESTAMP}
-        flow = {name: value.numpy() for name, value in signatures[INTEREST_FLOW](**_tensors(known)).items()}
-        calls["rank_with_flow, N = 500"] = (signatures[RANK_WITH_FLOW], _tensors({**wide, **flow}), 500)
-    calls[REPEATED] = (signatures[RANK], _tensors(_repeated(_with(columns, 500))), 500)
-
-    milliseconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(rounds + 1):
-        for name, (signature, inputs, _) in calls.items():
-            taken = _median(signature, inputs, 1 if name == REPEATED else _CALLS)
-            # The first round traces, fills caches and compiles.
-            milliseconds[name] += [taken] if turn else []
-    ones = milliseconds[ONE]
-    requests = {}
-    for name, (signature, inputs, candidates) in calls.items():
-        sent, back = (0, 0) if name == REPEATED else _json_sizes(signature, inputs)
-        ratio = statistics.median(taken / one for taken, one in zip(milliseconds[name], ones, strict=True))
-        requests[name] = {
+    wide, sizes = _with(columns, 500), {}
+    with _posts(model) as post:
+        calls: dict[str, tuple[Callable, int]] = {}
+        for count in COUNTS:
+            calls[f"rank, N = {count}"] = _plain(signatures[RANK], _with(columns, count)), count
+        if INTEREST_FLOW in signatures:
+            known = {n: v for n, v in wide.items() if n.startswith(MOVELINE) or n == TIMESTAMP}
+            flow = {name: value.numpy() for name, value in signatures[INTEREST_FLOW](**_tensors(known)).items()}
+            calls["rank_with_flow, N = 500"] = _plain(signatures[RANK_WITH_FLOW], {**wide, **flow}), 500
+        for count in (1, 500):
+            name = f"rank, N = {count}, {OVER_REST}"
+            calls[name] = functools.partial(post, _with(columns, count)), count
+            sizes[name] = calls[name][0]()
+        calls[REPEATED] = _plain(signatures[RANK], _repeated(wide)), 500
+        milliseconds = _by_turns({name: call for name, (call, _) in calls.items()}, rounds)
+    found = {}
+    for name, (_, candidates) in calls.items():
+        ratios = (taken / one for taken, one in zip(milliseconds[name], milliseconds[ONE], strict=True))
+        sent, back = sizes.get(name, (0, 0))
+        found[name] = {
             "ms": statistics.median(milliseconds[name]),
-            "to_one": ratio,
+            "to_one": statistics.median(ratios),
             "candidates": candidates,
             "json_request": sent,
             "json_reply": back,
         }
-    signature, inputs, _ = calls[WIDE]
-    scores = signature(**inputs)[PROBABILITY].numpy()[0].tolist()
-    return {"gpus": len(tf.config.list_physical_devices("GPU")), "scores": scores, "requests": requests}
+    scores = calls[WIDE][0]()[0].tolist()
+    return {"gpus": len(tf.config.list_physical_devices("GPU")), "scores": scores, "requests": found}
+
+
+def _plain(signature: Callable, columns: Mapping[str, np.ndarray]) -> Callable[[], np.ndarray]:
+    """A call of the SavedModel in this process: the floor under every server."""
+    inputs = _tensors(columns)
+    return lambda: signature(**inputs)[PROBABILITY].numpy()
+
+
+@contextlib.contextmanager
+def _posts(model: pathlib.Path) -> Iterator[Callable[[Mapping[str, np.ndarray]], tuple[int, int]]]:
+    """The local double over this version: columns -> bytes of the JSON that was sent, and of that which came back."""
+    policy = f"model_version_policy {{ specific {{ versions: {model.name} }} }}"
+    base = json.dumps(str(model.resolve().parent))
+    with tempfile.TemporaryDirectory() as folder, requests.Session() as session:
+        session.trust_env = False
+        config = pathlib.Path(folder) / "models.config"
+        config.write_text(
+            f'model_config_list {{ config {{ name: "amen" base_path: {base} model_platform: "tensorflow" {policy} }} }}'
+        )
+        with running_server(None, models_config=config) as server, RankClient(server.address) as client:
+
+            def post(columns: Mapping[str, np.ndarray]) -> tuple[int, int]:
+                url, body = client.predict_call({name: _lists(values) for name, values in columns.items()})
+                reply = session.post(url, data=body)
+                reply.raise_for_status()
+                return len(body), len(reply.content)
+
+            yield post
+
+
+def _lists(values: np.ndarray) -> list:
+    return values.astype(str).tolist() if values.dtype == object else values.tolist()
+
+
+def _by_turns(calls: Mapping[str, Callable], rounds: int) -> dict[str, list[float]]:
+    """Name -> milliseconds of a call in each round. A first round, which is not counted, traces and compiles."""
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            taken = _median(call, 1 if name == REPEATED else _CALLS)
+            found[name] += [taken] if turn else []
+    return found
 
 
 def _columns(model: pathlib.Path) -> dict[str, np.ndarray]:
@@ -99,24 +144,13 @@ def _tensors(columns: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
     return {name: tf.constant(values) for name, values in columns.items()}
 
 
-def _median(signature: Callable, inputs: Mapping[str, tf.Tensor], calls: int) -> float:
+def _median(call: Callable, times: int) -> float:
     taken = []
-    for _ in range(calls):
+    for _ in range(times):
         start = time.perf_counter()
-        signature(**inputs)[PROBABILITY].numpy()
+        call()
         taken.append((time.perf_counter() - start) * 1000)
     return statistics.median(taken)
-
-
-def _json_sizes(signature: Callable, inputs: Mapping[str, tf.Tensor]) -> tuple[int, int]:
-    """Bytes of the REST request and of its reply."""
-
-    def plain(values):
-        return values.astype(str).tolist() if values.dtype == object else values.tolist()
-
-    body = {"signature_name": RANK, "inputs": {name: plain(value.numpy()) for name, value in inputs.items()}}
-    reply = {"outputs": [[float(f"{p:.7g}") for p in signature(**inputs)[PROBABILITY].numpy()[0]]]}
-    return len(json.dumps(body)), len(json.dumps(reply))
 
 
 if __name__ == "__main__":

@@ -92,10 +92,19 @@ class RankClient(Ranker):
         """Closes the connections."""
         self._session.close()
 
-    def _scores(self, columns: Mapping[str, list], count: int, version: int | None) -> np.ndarray:
-        body = json.dumps({"signature_name": self.signature_name, "inputs": columns})
+    def predict_call(self, columns: Mapping[str, list], version: int | None = None) -> tuple[str, bytes]:
+        """URL and body of the POST that asks for scores.
+
+        Args:
+            columns: name -> nested lists, as `serving.columns.build_columns` makes them.
+            version: which is to answer, in place of the client's own choice.
+        """
         choice = self._choice if version is None else f"/versions/{version}"
-        status, text = self._call("POST", ":predict", body, choice)
+        body = json.dumps({"signature_name": self.signature_name, "inputs": columns}).encode()
+        return self._url(":predict", choice), body
+
+    def _scores(self, columns: Mapping[str, list], count: int, version: int | None) -> np.ndarray:
+        status, text = self._call("POST", *self.predict_call(columns, version))
         if status != 200:
             raise self._server_error(status, text)
         try:
@@ -110,8 +119,7 @@ class RankClient(Ranker):
         return int(self._metadata()["model_spec"]["version"])
 
     def _metadata(self) -> dict:
-        status, text = self._call("GET", "/metadata")
-        url = self._url("/metadata")
+        status, text = self._call("GET", url := self._url("/metadata"))
         if status in (400, 404) and _error_text(text) is not None:
             raise self._model_not_found(status, _error_text(text))
         if status in (503, 504):
@@ -150,7 +158,7 @@ class RankClient(Ranker):
     def _known_versions(self) -> str:
         """What the server says of the model's versions, for the message; a second failure says nothing new."""
         try:
-            _, text = self._call("GET", "", choice="")
+            _, text = self._call("GET", self._url("", choice=""))
             states = json.loads(text)["model_version_status"]
             listed = ", ".join(
                 f"{entry['version']} {entry['state']}"
@@ -171,13 +179,11 @@ class RankClient(Ranker):
         name = urllib.parse.quote(self.model_name, safe="")
         return f"{self.address}/v1/models/{name}{self._choice if choice is None else choice}{rest}"
 
-    def _call(self, method: str, rest: str, body: str | None = None, choice: str | None = None) -> tuple[int, str]:
+    def _call(self, method: str, url: str, body: bytes | None = None) -> tuple[int, str]:
         """Status and text of the answer."""
-        url = self._url(rest, choice)
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        data = body.encode() if body is not None else None
         try:
-            reply = self._session.request(method, url, data=data, headers=headers, timeout=self.timeout)
+            reply = self._session.request(method, url, data=body, headers=headers, timeout=self.timeout)
         except requests.ReadTimeout as error:
             raise ServerTimeoutError(
                 f"{method} {url} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, or "

@@ -2,7 +2,6 @@
 
 import dataclasses
 import ipaddress
-import json
 import urllib.parse
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,14 +41,12 @@ def make_target(address: str, model_name: str, request_files: Sequence[str | Pat
     """
     with RankClient(address, model_name) as client:
         check_loopback(client.address)
-        bodies = []
+        calls = []
         for path in request_files:
             request = load_request(path)
             client.rank(request)
-            columns = build_columns(request, client.inputs)
-            bodies.append(json.dumps({"signature_name": client.signature_name, "inputs": columns}).encode())
-        url = f"{client.address}/v1/models/{urllib.parse.quote(model_name, safe='')}:predict"
-    return Target(url, tuple(bodies))
+            calls.append(client.predict_call(build_columns(request, client.inputs)))
+    return Target(calls[0][0], tuple(body for _, body in calls))
 
 
 def check_loopback(url: str) -> None:

@@ -8,11 +8,12 @@ import pytest
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_artifacts
 
 from amen_tf.features import FeatureContract
 from pipeline.example_validator import AnomalyError, ExampleValidator, StrictExecutor, anomaly_table
 from schemas.loader import write_schema
+from tests.pipeline.artifacts import artifact
 
 T = 1_700_000_000
 CONTRACT = FeatureContract(5, 2)
@@ -32,14 +33,6 @@ def examples(**columns):
     }
     kept = {name: values for name, values in {**good, **columns}.items() if values is not None}
     return pa.RecordBatch.from_arrays([pa.array(values) for values in kept.values()], list(kept))
-
-
-def artifact(kind, folder, splits=()):
-    made = kind()
-    made.uri = str(folder)
-    if splits:
-        made.split_names = artifact_utils.encode_split_names(list(splits))
-    return made
 
 
 def validate(folder, splits):

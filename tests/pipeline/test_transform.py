@@ -10,12 +10,13 @@ import tensorflow_transform as tft
 from tensorflow_transform.beam import analysis_graph_builder
 from tfx.components import Transform
 from tfx.proto import transform_pb2
-from tfx.types import artifact_utils, channel_utils, standard_artifacts
+from tfx.types import channel_utils, standard_artifacts
 
 from amen_tf.config import TransformSettings
 from pipeline.example_gen import wire
 from pipeline.transform import SpanTransform
 from schemas.loader import write_schema
+from tests.pipeline.artifacts import artifact
 from tests.pipeline.example_gen.test_span_stage import FIRST, Log, of_day
 
 BUDGET = {"name": "budget", "owner": "context", "kind": "numeric", "buckets": 4}
@@ -47,14 +48,6 @@ def analysed(monkeypatch):
 
     monkeypatch.setattr(analysis_graph_builder, "get_analysis_dataset_keys", recorded)
     return runs
-
-
-def artifact(kind, folder, splits=()):
-    made = kind()
-    made.uri = str(folder)
-    if splits:
-        made.split_names = artifact_utils.encode_split_names(list(splits))
-    return made
 
 
 def transform(log, examples, rules, out, kept=None):

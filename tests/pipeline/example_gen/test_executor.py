@@ -21,6 +21,7 @@ from pipeline.event_log.errors import EventLogError
 from pipeline.example_gen import shuffle
 from pipeline.example_gen.component import MovelineExampleGen
 from pipeline.example_gen.executor import MovelineExampleGenExecutor
+from tests.pipeline.artifacts import artifact
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, random_events, shown
 from tests.pipeline.records import example, write_tfrecord
@@ -58,14 +59,13 @@ def write_parquet(path, events):
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
-def do(log, rules, folder, beam_args=()):
+def do(log, rules, folder, beam_args=(), code="code", store=None):
     """Runs the executor and returns the artifact."""
-    artifact = standard_artifacts.Examples()
-    artifact.uri = str(folder)
+    made = artifact(standard_artifacts.Examples, folder)
     context = MovelineExampleGenExecutor.Context(beam_pipeline_args=list(beam_args), tmp_dir=str(folder))
-    stage = MovelineExampleGen(str(log), rules, "code")
-    MovelineExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(stage.exec_properties))
-    return artifact
+    stage = MovelineExampleGen(str(log), rules, code, store)
+    MovelineExampleGenExecutor(context).Do({}, {"examples": [made]}, dict(stage.exec_properties))
+    return made
 
 
 def read_examples(folder, rules):

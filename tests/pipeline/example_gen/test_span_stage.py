@@ -8,17 +8,14 @@ import random
 import shutil
 
 import pytest
-from tfx.types import standard_artifacts
 
 from amen_tf.features import SPAN
 from pipeline.event_log.errors import EventLogError
 from pipeline.example_gen import executor, steps
-from pipeline.example_gen.component import MovelineExampleGen
-from pipeline.example_gen.executor import MovelineExampleGenExecutor
 from pipeline.example_gen.span_plan import future_reach
 from tests.pipeline.example_gen import oracle
 from tests.pipeline.example_gen.logs import FEATURES, comparable, event, make_rules, shown
-from tests.pipeline.example_gen.test_executor import content, read_examples, write_csv
+from tests.pipeline.example_gen.test_executor import content, do, read_examples, write_csv
 
 DAY, FIRST = 86_400, 20_000
 COUNTS = {"history": 2, "future": 1, "stage1": 2, "stage2": 2, "eval": 1, "test": 1}
@@ -64,11 +61,7 @@ class Log:
         """Folder and rules of a run whose newest span is `newest`."""
         self.runs += 1
         rules, folder = self.rules(newest, counts, **data), self.folder / f"out-{self.runs}"
-        artifact = standard_artifacts.Examples()
-        artifact.uri = str(folder)
-        stage = MovelineExampleGen(self.pattern, rules, code, store and str(self.folder / store))
-        context = MovelineExampleGenExecutor.Context(beam_pipeline_args=[], tmp_dir=str(folder))
-        MovelineExampleGenExecutor(context).Do({}, {"examples": [artifact]}, dict(stage.exec_properties))
+        do(self.pattern, rules, folder, code=code, store=store and str(self.folder / store))
         return folder, rules
 
 

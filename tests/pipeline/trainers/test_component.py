@@ -9,6 +9,7 @@ from tfx.proto import trainer_pb2
 from tfx.types import standard_artifacts
 
 from pipeline.trainers.component import TrainerExecutor, borders, label, shared_settings
+from tests.pipeline.artifacts import artifact
 
 SPLIT = {"stage1_end": 100, "train_end": 200, "eval_end": 300, "spans": None}
 seen = {}
@@ -18,12 +19,6 @@ def remember(fn_args):
     """Stands in for a `run_fn`: keeps what it was given and leaves something of a model."""
     seen["warm_start"] = fn_args.warm_start
     pathlib.Path(fn_args.serving_model_dir).mkdir(parents=True)
-
-
-def artifact(kind, folder):
-    made = kind()
-    made.uri = str(folder)
-    return made
 
 
 @pytest.mark.parametrize("warm", [True, False])

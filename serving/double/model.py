@@ -61,7 +61,7 @@ class LoadedModel:
         self._timeout_ms = round(timeout_seconds * 1000)
         self._lock = threading.Lock()
         self._borrowers = 0
-        self._retired = False
+        self._closed: Callable[[], None] | None = None  # set when it is to go
         self._calls: dict[tuple, Callable] = {}
         self._tf = quiet_tensorflow()
         self._check_readable()
@@ -161,17 +161,19 @@ class LoadedModel:
                 self._borrowers -= 1
             self._close_if_idle()
 
-    def retire(self) -> None:
-        """Frees the session, at once or when its last request ends."""
-        self._retired = True
+    def retire(self, closed: Callable[[], None] = lambda: None) -> None:
+        """Frees the session, at once or when its last request ends, and then calls `closed`; once in its life."""
+        self._closed = closed
         self._close_if_idle()
 
     def _close_if_idle(self) -> None:
         with self._lock:
-            if not self._retired or self._borrowers:
+            if self._closed is None or self._borrowers or self._session is None:
                 return
+            session, self._session = self._session, None
             self._calls.clear()
-        self._session.close()
+        session.close()
+        self._closed()
 
 
 def _as_array(result: object) -> np.ndarray:

@@ -30,6 +30,7 @@ class VersionRecord:
     error_code: str = "OK"
     error_message: str = ""
     model: LoadedModel | None = None
+    unloading: LoadedModel | None = None  # the model that goes when its last request ends
     tries: int = 0
     next_try: float = 0.0  # time.monotonic()
 
@@ -283,7 +284,15 @@ class ModelManager:
 
     def _unload(self, record: VersionRecord) -> None:
         model = record.model
-        if model is not None:
-            self._set(record, "UNLOADING")
-            model.retire()
-            self._set(record, "END")
+        if model is None:
+            return
+        record.unloading = model
+        self._set(record, "UNLOADING")
+
+        def ended() -> None:
+            with self._lock:
+                # It may have been wanted again, and loaded anew, while a request held the old model.
+                if record.state == "UNLOADING" and record.unloading is model:
+                    record.state, record.unloading = "END", None
+
+        model.retire(ended)

@@ -10,9 +10,13 @@ import sys
 import threading
 import time
 
+import numpy as np
 import pytest
 import requests
 
+from serving.double.config import ModelConfig
+from serving.double.metrics import Metrics
+from serving.double.versions import ModelManager
 from serving.local_server import (
     ModelConfigError,
     ModelLoadError,
@@ -88,6 +92,41 @@ class TestVersions:
         write_warmup(tmp_path / "bad" / "1", {"z": [1.0]})
         with pytest.raises(ModelLoadError, match=r"Warm-up record 1 of .*Missing but required: \{x\}"):
             serve(tmp_path / "bad", "m", port=0)
+
+
+class TestUnloading:
+    """A version that a request still holds."""
+
+    def manager(self, folder):
+        made = ModelManager([ModelConfig("m", folder)], OFTEN, Metrics())
+        made.load_all()
+        return made, lambda: {record.version: record.state for record in made.status("m")}
+
+    def test_it_is_unloading_until_its_last_request_ends(self, push, tmp_path):
+        push("scaled_2", tmp_path, 1)
+        manager, states = self.manager(tmp_path)
+        with manager.borrow("m") as (model, _), manager.borrow("m"):
+            push("scaled_3", tmp_path, 2)
+            manager.poll()
+            assert states() == {1: "UNLOADING", 2: "AVAILABLE"}
+            signature = model.signatures["serving_default"]
+            feeds = {signature.inputs["x"].name: np.float32([2.0])}
+            assert model.run(feeds, [signature.outputs["y"].name])[0] == [4.0], "it still answers"
+        assert states() == {1: "END", 2: "AVAILABLE"}
+        manager.stop()
+        assert states() == {1: "END", 2: "END"}
+
+    def test_one_that_is_wanted_again_meanwhile_stays(self, push, tmp_path):
+        push("scaled_2", tmp_path, 1)
+        manager, states = self.manager(tmp_path)
+        with manager.borrow("m"):
+            push("scaled_3", tmp_path, 2)
+            manager.poll()
+            (tmp_path / "2").rename(tmp_path / "gone")
+            manager.poll()
+            assert states() == {1: "AVAILABLE", 2: "END"}
+        assert states() == {1: "AVAILABLE", 2: "END"}
+        manager.stop()
 
 
 class TestStart:

@@ -9,17 +9,20 @@ import numpy as np
 from serving.load_test.runner import Outcome
 
 _BAR = 40
+# Share of its time that this process may work: beyond, its own queue shows in the latencies.
+_BUSY = 0.85
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Figures of a load test; latencies are of the requests that were answered, in milliseconds.
+    """Figures of a load test; latencies are of all requests that were due, in milliseconds from the scheduled time.
 
     Attributes:
         asked, achieved: requests a second; achieved are those with an answer.
-        p50, p95, p99, longest: latencies from the scheduled time, NaN without any answer.
+        p50, p95, p99, longest: latencies; infinite where they are of a request that failed.
         answered: how many requests had an answer with outputs.
         errors: what went wrong -> how often.
+        busy: share of the time in which the load test itself worked.
     """
 
     asked: float
@@ -30,6 +33,7 @@ class Summary:
     longest: float
     answered: int
     errors: dict[str, int]
+    busy: float
 
     def text(self) -> str:
         """Several lines for a person."""
@@ -37,28 +41,40 @@ class Summary:
         lines = [
             f"requests    {self.answered + failed} sent or due, {self.answered} answered, {failed} failed",
             f"throughput  {self.asked:.1f}/s asked, {self.achieved:.1f}/s achieved",
-            f"latency     p50 {self.p50:.1f} ms, p95 {self.p95:.1f} ms, p99 {self.p99:.1f} ms, "
-            f"max {self.longest:.1f} ms, from the scheduled time",
+            f"latency     p50 {_shown(self.p50)}, p95 {_shown(self.p95)}, p99 {_shown(self.p99)}, "
+            f"max {_shown(self.longest)}, from the scheduled time",
         ]
         lines += [f"error       {count} x {kind}" for kind, count in sorted(self.errors.items())]
+        if self.busy > _BUSY:
+            lines.append(
+                f"careful     the load test itself worked {self.busy:.0%} of the time, so latencies are its own, too; "
+                "lower --rate, or run several of it"
+            )
         return "\n".join(lines)
 
 
 def summarize(outcome: Outcome) -> Summary:
     """The figures of a load test."""
-    answered = _milliseconds(outcome)
-    p50, p95, p99, longest = np.percentile(answered, [50, 95, 99, 100]) if len(answered) else [np.nan] * 4
+    # A request that failed took longer than any: left out, the slowest would flatter the percentiles.
+    every = np.where(np.isnan(outcome.latency), np.inf, outcome.latency * 1000)
+    p50, p95, p99, longest = np.percentile(every, [50, 95, 99, 100], method="higher")
+    answered = int(np.isfinite(every).sum())
     return Summary(
         asked=outcome.load.rate,
         # The schedule ends one interval after its last request; a server that lags behind takes longer.
-        achieved=len(answered) / max(outcome.elapsed, outcome.load.seconds),
+        achieved=answered / max(outcome.elapsed, outcome.load.seconds),
         p50=float(p50),
         p95=float(p95),
         p99=float(p99),
         longest=float(longest),
-        answered=len(answered),
+        answered=answered,
         errors=dict(Counter(error for error in outcome.errors if error)),
+        busy=outcome.busy,
     )
+
+
+def _shown(milliseconds: float) -> str:
+    return f"{milliseconds:.1f} ms" if np.isfinite(milliseconds) else "failed"
 
 
 def histogram_text(outcome: Outcome, rows: int = 12) -> str:
@@ -100,12 +116,13 @@ def draw_latency(outcome: Outcome, path: str | Path) -> None:
     over_time.set_title(f"{summary.asked:g}/s asked, {summary.achieved:.1f}/s achieved")
     answered = np.sort(_milliseconds(outcome))
     if len(answered):
-        shares.plot(answered, np.arange(1, len(answered) + 1) / len(answered))
+        shares.plot(answered, np.arange(1, len(answered) + 1) / len(latency))
         for share, value in ((0.5, summary.p50), (0.95, summary.p95), (0.99, summary.p99)):
-            shares.axvline(value, color="gray", linewidth=0.8)
-            shares.text(value, 0.02, f" p{share * 100:.0f} {value:.1f} ms", rotation=90, va="bottom", fontsize=8)
+            if np.isfinite(value):
+                shares.axvline(value, color="gray", linewidth=0.8)
+                shares.text(value, 0.02, f" p{share * 100:.0f} {value:.1f} ms", rotation=90, va="bottom", fontsize=8)
         shares.set_xscale("log")
-    shares.set(xlabel="latency, ms", ylabel="share of the answers at most so late", ylim=(0, 1.02))
+    shares.set(xlabel="latency, ms", ylabel="share of all requests answered so soon", ylim=(0, 1.02))
     FigureCanvasAgg(figure).print_png(str(path))
 
 

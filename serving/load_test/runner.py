@@ -2,18 +2,22 @@
 
 A closed loop asks the next question when the last one is answered, so that a slow server is asked less and its queue
 never shows. Here the times do not depend on the answers; a request that has to wait for a free connection waits at the
-server's expense.
+server's expense. How busy this process was is recorded beside it: one that has no time left is late by itself.
 """
 
 import asyncio
 import contextlib
 import dataclasses
 import itertools
+import ssl
 import time
 from collections.abc import Sequence
 
 import httpx
 import numpy as np
+
+NOT_SENT = "not sent: all connections were taken until the end"
+UNANSWERED = "no answer before the end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Outcome:
         latency: [n] float64, seconds from the scheduled time to the whole answer; NaN where none came.
         errors: [n], "" for an answer with outputs, else what went wrong.
         elapsed: seconds from the start to the last answer.
+        busy: share of that time in which this process worked.
     """
 
     load: Load
@@ -54,6 +59,7 @@ class Outcome:
     latency: np.ndarray
     errors: Sequence[str]
     elapsed: float
+    busy: float
 
 
 def run_load(url: str, bodies: Sequence[bytes], load: Load) -> Outcome:
@@ -70,27 +76,39 @@ def run_load(url: str, bodies: Sequence[bytes], load: Load) -> Outcome:
 async def _run(url: str, bodies: Sequence[bytes], load: Load) -> Outcome:
     scheduled = np.arange(load.count) / load.rate
     latency = np.full(load.count, np.nan)
-    errors = ["not sent: the server was too slow for the rate"] * load.count
+    errors = [NOT_SENT] * load.count
     waiting = itertools.count()
-    limits = httpx.Limits(max_connections=load.concurrency, max_keepalive_connections=load.concurrency)
-    headers = {"Content-Type": "application/json"}
-    # A proxy of the environment knows no way to a server on this machine.
-    async with httpx.AsyncClient(limits=limits, timeout=load.timeout, trust_env=False, headers=headers) as client:
-        start = time.perf_counter()
+    async with contextlib.AsyncExitStack() as stack:
+        secure = ssl.create_default_context()
+        # A client for each that asks: of a shared one, all connections are looked through for every request.
+        clients = [
+            await stack.enter_async_context(_client(load.timeout, secure))
+            for _ in range(min(load.concurrency, load.count))
+        ]
+        start, worked = time.perf_counter(), time.process_time()
 
-        async def ask_on() -> None:
+        async def ask_on(client: httpx.AsyncClient) -> None:
             # As many of these run as requests may be under way: each takes the next scheduled one when it is free.
             while (index := next(waiting)) < load.count:
                 await asyncio.sleep(scheduled[index] - (time.perf_counter() - start))
+                errors[index] = UNANSWERED
                 errors[index] = await _ask(client, url, bodies[index % len(bodies)])
                 if not errors[index]:
                     latency[index] = time.perf_counter() - start - scheduled[index]
 
-        askers = asyncio.gather(*(ask_on() for _ in range(min(load.concurrency, load.count))))
+        askers = asyncio.gather(*map(ask_on, clients))
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(askers, load.seconds + load.timeout)
-        elapsed = time.perf_counter() - start
-    return Outcome(load, scheduled, latency, errors, elapsed)
+        elapsed, worked = time.perf_counter() - start, time.process_time() - worked
+    return Outcome(load, scheduled, latency, errors, elapsed, worked / elapsed)
+
+
+def _client(timeout: float, secure: ssl.SSLContext) -> httpx.AsyncClient:
+    """A client of one connection."""
+    limits = httpx.Limits(max_connections=1)
+    headers = {"Content-Type": "application/json"}
+    # A proxy of the environment knows no way to a server on this machine.
+    return httpx.AsyncClient(limits=limits, timeout=timeout, trust_env=False, verify=secure, headers=headers)
 
 
 async def _ask(client: httpx.AsyncClient, url: str, body: bytes) -> str:

@@ -8,10 +8,10 @@ from serving.load_test.report import draw_latency, histogram_text, summarize
 from serving.load_test.runner import Load, Outcome
 
 
-def outcome(milliseconds, errors=None, elapsed=2.0):
+def outcome(milliseconds, errors=None, elapsed=2.0, busy=0.1):
     latency = np.array(milliseconds, np.float64) / 1000
     errors = errors or [""] * len(latency)
-    return Outcome(Load(rate=50, seconds=2), np.arange(len(latency)) / 50, latency, errors, elapsed)
+    return Outcome(Load(rate=50, seconds=2), np.arange(len(latency)) / 50, latency, errors, elapsed, busy)
 
 
 def test_figures():
@@ -24,11 +24,23 @@ def test_figures():
 
 def test_failures_are_counted_by_kind():
     summary = summarize(outcome([5, math.nan, math.nan, math.nan], ["", "HTTP 503", "ReadTimeout", "HTTP 503"]))
-    assert summary.errors == {"HTTP 503": 2, "ReadTimeout": 1} and summary.longest == 5
+    assert summary.errors == {"HTTP 503": 2, "ReadTimeout": 1} and summary.longest == math.inf
     text = summary.text()
     assert "4 sent or due, 1 answered, 3 failed" in text
     assert "50.0/s asked, 0.5/s achieved" in text
-    assert "2 x HTTP 503" in text and "p99 5.0 ms" in text
+    assert "2 x HTTP 503" in text and "p50 failed" in text and "p99 failed" in text
+
+
+def test_failures_are_the_slowest_of_all():
+    # One of 50 fails: it is beyond the 95th percentile, and it is the 99th.
+    summary = summarize(outcome([*range(1, 50), math.nan], [""] * 49 + ["ReadTimeout"]))
+    assert (summary.p50, summary.p95) == (26, 48) and summary.p99 == summary.longest == math.inf
+    assert "p95 48.0 ms, p99 failed, max failed" in summary.text()
+
+
+def test_a_load_test_that_has_no_time_left_says_so():
+    assert "careful" not in summarize(outcome([1.0, 2.0])).text()
+    assert "the load test itself worked 97% of the time" in summarize(outcome([1.0, 2.0], busy=0.97)).text()
 
 
 def test_histogram():
@@ -44,7 +56,7 @@ def test_histogram():
 
 def test_without_an_answer(tmp_path):
     nothing = outcome([math.nan] * 3, ["ConnectError"] * 3)
-    assert math.isnan(summarize(nothing).p50) and "no request was answered" in histogram_text(nothing)
+    assert summarize(nothing).p50 == math.inf and "no request was answered" in histogram_text(nothing)
     draw_latency(nothing, tmp_path / "none.png")
     assert (tmp_path / "none.png").read_bytes().startswith(b"\x89PNG")
 

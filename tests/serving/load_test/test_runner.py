@@ -1,6 +1,8 @@
 """The open-loop load against a small server whose answers a test decides."""
 
+import asyncio
 import collections
+import contextlib
 import http.server
 import threading
 import time
@@ -8,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from serving.load_test.runner import Load, run_load
+from serving.load_test.runner import NOT_SENT, UNANSWERED, Load, run_load
 
 GOOD = 200, b'{"outputs": [[0.5]]}'
 
@@ -112,7 +114,36 @@ def test_the_end_does_not_wait_for_a_queue(scripted):
     scripted.seconds = 0.25
     outcome = run_load(scripted.url, [b"1"], Load(rate=100, seconds=0.5, concurrency=1, timeout=0.5))
     assert outcome.elapsed < 5, "all of them would take 12.5 s"
-    assert outcome.errors[0] == "" and outcome.errors[-1].startswith("not sent")
+    assert outcome.errors[0] == "" and outcome.errors[-1] == NOT_SENT
+    # Four are answered in the second, and the fifth is on its way.
+    assert outcome.errors.count(UNANSWERED) == 1 == len(scripted.bodies) - outcome.errors.count("")
+
+
+@pytest.fixture
+def quick():
+    """URL of a server that takes next to no time."""
+
+    async def answer(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n") and await reader.readexactly(1):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n" + b'{"outputs":')
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(answer, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    server.close()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_connections_that_wait_cost_the_load_test_nothing(quick):
+    few, many = (run_load(quick, [b"1"], Load(rate=300, seconds=1.5, concurrency=count)) for count in (4, 64))
+    assert few.errors == many.errors == [""] * 450
+    assert 0 < many.busy < 1.7 * few.busy
 
 
 def test_nobody_listens(scripted):

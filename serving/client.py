@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import requests
+import urllib3
 
 from serving.columns import InputSpec
 from serving.rank_errors import (
@@ -184,12 +185,12 @@ class RankClient(Ranker):
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             reply = self._session.request(method, url, data=body, headers=headers, timeout=self.timeout)
-        except requests.ReadTimeout as error:
-            raise ServerTimeoutError(
-                f"{method} {url} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, or "
-                "look at the server's load."
-            ) from error
         except requests.RequestException as error:
+            if _is_timeout(error):
+                raise ServerTimeoutError(
+                    f"{method} {url} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, "
+                    "or look at the server's load."
+                ) from error
             raise ServerUnreachableError(
                 f"No TensorFlow Serving REST server answers at {self.address} ({_cause(error)}). Start one with "
                 "`amen serve`, or give the address and REST port (8501 by default) of a running one."
@@ -218,9 +219,16 @@ def _rank(shape: Mapping) -> int | None:
 def _error_text(text: str) -> str | None:
     """The text of an error reply, None where it is not one of TensorFlow Serving's."""
     try:
-        return json.loads(text)["error"]
+        error = json.loads(text)["error"]
     except (ValueError, KeyError, TypeError):
         return None
+    return error if isinstance(error, str) else None
+
+
+def _is_timeout(error: requests.RequestException) -> bool:
+    # A body that stops coming is a ConnectionError for requests.
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.Timeout) or isinstance(cause, urllib3.exceptions.ReadTimeoutError)
 
 
 def _shortened(text: str) -> str:

@@ -13,7 +13,9 @@ from serving.rank_request import Candidate, Event, UserRequest
 
 MOVELINE, CANDIDATE = "moveline_", "candidate_"
 _REQUEST_FIELDS = ("timestamp", "scene", "user_id")
-_STRINGS, _FLOATS, _INTEGERS = ("DT_STRING",), ("DT_FLOAT", "DT_DOUBLE"), ("DT_INT64", "DT_INT32")
+_STRINGS, _FLOATS = ("DT_STRING",), ("DT_FLOAT", "DT_DOUBLE")
+# With the bits of their values.
+_INTEGERS = {"DT_INT64": 63, "DT_INT32": 31}
 _ITEM_COLUMN = CANDIDATE + "item_id"
 
 
@@ -127,6 +129,8 @@ def _converted(value: object, spec: InputSpec, where: str, problems: list[str]) 
         return float("nan") if value is None else float(value)
     if value is not None and not isinstance(value, int):
         problems.append(f"{where}: expected a whole number, got {value!r}")
+    elif value is not None and not -(2 ** _INTEGERS[spec.dtype]) <= value < 2 ** _INTEGERS[spec.dtype]:
+        problems.append(f"{where}: expected a number of {_INTEGERS[spec.dtype] + 1} bits, got {value}")
     return value if isinstance(value, int) else 0
 
 

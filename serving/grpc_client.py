@@ -31,6 +31,8 @@ from serving.ranker import OUTPUT, Ranker
 
 _DEFAULT_PORT = 8500
 _SIGNATURES = "signature_def"
+# UNAVAILABLE with this text comes from a server that batches; with others, from gRPC itself.
+_QUEUE_FULL = "batch scheduling queue"
 # The server's own table from its codes to HTTP's, for the codes that it answers with.
 _HTTP = {
     grpc.StatusCode.INVALID_ARGUMENT: 400,
@@ -72,11 +74,14 @@ class GrpcRankClient(Ranker):
             )
         self.address = address if ":" in address else f"{address}:{_DEFAULT_PORT}"
         # A reply of many candidates may be larger than the 4 MiB that gRPC takes.
-        limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        channel = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        # By default gRPC connects again after a second at the earliest, when the retries here are over.
+        channel += [(f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "min")]
+        channel += [("grpc.max_reconnect_backoff_ms", 1000)]
         if credentials is None:
-            self._channel = grpc.insecure_channel(self.address, options=limits)
+            self._channel = grpc.insecure_channel(self.address, options=channel)
         else:
-            self._channel = grpc.secure_channel(self.address, credentials, options=limits)
+            self._channel = grpc.secure_channel(self.address, credentials, options=channel)
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def close(self) -> None:
@@ -108,7 +113,10 @@ class GrpcRankClient(Ranker):
         request = predict_pb2.PredictRequest(model_spec=self._spec(version), output_filter=[OUTPUT])
         for name, values in columns.items():
             dtype = types_pb2.DataType.Value(self.inputs[name].dtype)
-            request.inputs[name].CopyFrom(tensor_util.make_tensor_proto(values, dtype=dtype))
+            try:
+                request.inputs[name].CopyFrom(tensor_util.make_tensor_proto(values, dtype=dtype))
+            except UnicodeEncodeError as error:
+                raise InvalidRequestError("The request", [f"{name}: not a text that can be sent: {error}"]) from error
         reply = self._call("Predict", self._service.Predict, request)
         found = tensor_util.MakeNdarray(reply.outputs[OUTPUT]) if OUTPUT in reply.outputs else None
         return self._checked(
@@ -137,6 +145,8 @@ class GrpcRankClient(Ranker):
                 f"{call} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, or look at "
                 "the server's load."
             )
+        if code == grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in text:
+            return ServerError(503, text, call, "Try again, or with fewer requests at once.", code.name)
         if code == grpc.StatusCode.UNAVAILABLE:
             return ServerUnreachableError(
                 f"No TensorFlow Serving gRPC server answers at {self.address} ({text}). Give the address and gRPC port "

@@ -28,6 +28,8 @@ OUTPUT = "probability"
 # Ranking changes nothing on the server, so that a request may be sent again: it was too busy, or slower than its limit.
 _BUSY = (503, 504)
 _FIRST_WAIT = 0.1
+# What REST and gRPC say of a request whose inputs are not those of the version that answers now.
+_OTHER_INPUTS = ("Missing named input", "input size does not match signature")
 
 
 class Ranker(abc.ABC):
@@ -37,7 +39,7 @@ class Ranker(abc.ABC):
         model_name: as the server knows it.
         version: version number; by default the server's highest.
         label: version label, e.g. "stable"; not together with `version`.
-        timeout: seconds to wait for each answer.
+        timeout: seconds to wait for each answer; over REST for a connection, and without a byte of the answer.
         signature_name: signature to call.
         retries: how often a request is sent again that the server was too busy for (503, 504) or that found no server;
             each time after a random wait of up to 0.1 s, 0.2 s, 0.4 s, ..., so that not all clients come back at once.
@@ -124,7 +126,7 @@ class Ranker(abc.ABC):
             return self._rank(request)
         except ServerError as error:
             # A new version may take other features than the one whose metadata was read.
-            if error.status != 400 or "Missing named input" not in str(error):
+            if error.status != 400 or not any(text in error.text for text in _OTHER_INPUTS):
                 raise
         self._specs = None
         return self._rank(request)
@@ -134,8 +136,17 @@ class Ranker(abc.ABC):
         count, size = len(request.candidates), self.most_candidates
         if count <= size:
             return self._again(self._scores, columns, count, self.version)
+        try:
+            return self._in_parts(columns, count)
+        except ModelNotFoundError:
+            if self.version is not None:
+                raise
+        # The version that answered the first parts has made room for a newer one, which is asked for all of them.
+        return self._in_parts(columns, count)
+
+    def _in_parts(self, columns: Mapping[str, list], count: int) -> np.ndarray:
         # A version that comes in between would give some of the candidates its own scores.
-        version = self._again(self._served_version)
+        version, size = self._again(self._served_version), self.most_candidates
         scores = []
         for start in range(0, count, size):
             part = {

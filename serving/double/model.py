@@ -176,6 +176,17 @@ class LoadedModel:
         self._closed()
 
 
+def check_inputs(sent: set[str], wanted: set[str]) -> None:
+    """Raises ApiError INVALID_ARGUMENT, in the server's words, unless these are the inputs of the signature."""
+    if sent != wanted:
+        raise ApiError(
+            "INVALID_ARGUMENT",
+            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{','.join(sorted(sent))}}}) != "
+            f"len({{{','.join(sorted(wanted))}}}). Sent extra: {{{','.join(sorted(sent - wanted))}}}. Missing but "
+            f"required: {{{','.join(sorted(wanted - sent))}}}.",
+        )
+
+
 def _as_array(result: object) -> np.ndarray:
     # A scalar string comes as bytes, which NumPy would make a fixed-width type that drops trailing zeros.
     return np.array(result, np.object_) if isinstance(result, bytes) else np.asarray(result)

@@ -13,6 +13,7 @@ from serving.double.errors import ApiError, invalid
 from serving.double.json_reader import from_bytes, read_json, to_bytes
 from serving.double.json_writer import debug_text, error_body
 from serving.double.metrics import Metrics
+from serving.double.model import check_inputs
 from serving.double.options import ServerOptions
 from serving.double.versions import ModelManager
 
@@ -134,7 +135,8 @@ class RestApi:
             if not signature.inputs:
                 raise invalid(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
             arrays, row_form = tensors.inputs_from_document(document, model.input_types(signature))
-            _check_complete(set(arrays), set(signature.inputs))
+            # Only a plain or base64 element for a signature of several inputs can come here incomplete.
+            check_inputs(set(arrays), set(signature.inputs))
             feeds = {signature.inputs[name].name: array for name, array in arrays.items()}
             names = sorted(signature.outputs)
             run = self._metrics.timed(model.run, target.name, target.verb)
@@ -147,16 +149,6 @@ class RestApi:
             answer = examples.regress if target.verb == "regress" else examples.classify
             run = self._metrics.timed(model.run, target.name, target.verb)
             return answer(model.signatures, run, signature_name, serialized)
-
-
-def _check_complete(sent: set[str], wanted: set[str]) -> None:
-    """Only a plain or base64 element for a signature of several inputs can come here incomplete."""
-    if sent != wanted:
-        raise invalid(
-            f"input size does not match signature: {len(sent)}!={len(wanted)} len({{{','.join(sorted(sent))}}}) != "
-            f"len({{{','.join(sorted(wanted))}}}). Sent extra: {{}}. Missing but required: "
-            f"{{{','.join(sorted(wanted - sent))}}}."
-        )
 
 
 def _parse_target(method: str, path: str) -> _Target:

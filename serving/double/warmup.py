@@ -1,7 +1,7 @@
 """Replays a version's warm-up requests before it answers, as the server does: a broken record fails the load."""
 
 from serving.double.errors import ApiError
-from serving.double.model import LoadedModel, quiet_tensorflow
+from serving.double.model import LoadedModel, check_inputs, quiet_tensorflow
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 _MAX_RECORDS = 1000
@@ -65,13 +65,6 @@ def _run(model: LoadedModel, request) -> None:
     if name not in model.signatures:
         raise ApiError("FAILED_PRECONDITION", f'Serving signature key "{name}" not found.')
     signature = model.signatures[name]
-    missing = sorted(set(signature.inputs) - set(request.inputs))
-    extra = sorted(set(request.inputs) - set(signature.inputs))
-    if missing or extra:
-        raise ApiError(
-            "INVALID_ARGUMENT",
-            f"input size does not match signature: {len(request.inputs)}!={len(signature.inputs)}. Sent extra: "
-            f"{{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}.",
-        )
+    check_inputs(set(request.inputs), set(signature.inputs))
     feeds = {signature.inputs[key].name: tf.make_ndarray(value) for key, value in request.inputs.items()}
     model.run(feeds, [info.name for info in signature.outputs.values()])

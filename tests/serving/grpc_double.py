@@ -8,19 +8,20 @@ import tensorflow as tf
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from serving.double.errors import ApiError
+from serving.double.model import check_inputs
 
 
 class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Answers from a `ModelManager`; `fail`: codes that the next calls are answered with instead, in order."""
+    """Answers from a `ModelManager`; `fail`: codes that the next calls are answered with, for a `reason`."""
 
     def __init__(self, manager):
-        self.manager, self.fail, self.calls = manager, [], []
+        self.manager, self.fail, self.calls, self.reason = manager, [], [], "as the test wants"
 
     @contextlib.contextmanager
     def _borrowed(self, spec, context):
         self.calls.append(spec)
         if self.fail:
-            context.abort(self.fail.pop(0), "as the test wants")
+            context.abort(self.fail.pop(0), self.reason)
         version = spec.version.value if spec.HasField("version") else None
         try:
             with self.manager.borrow(spec.name, version, spec.version_label or None) as (model, number):
@@ -31,8 +32,7 @@ class Service(prediction_service_pb2_grpc.PredictionServiceServicer):
     def Predict(self, request, context):
         with self._borrowed(request.model_spec, context) as (model, _):
             signature = model.signatures[request.model_spec.signature_name or "serving_default"]
-            if missing := sorted(set(signature.inputs) - set(request.inputs)):
-                raise ApiError("INVALID_ARGUMENT", f"Missing named input: {missing}")
+            check_inputs(set(request.inputs), set(signature.inputs))
             feeds = {signature.inputs[name].name: tf.make_ndarray(value) for name, value in request.inputs.items()}
             wanted = [name for name in signature.outputs if name in request.output_filter]
             found = model.run(feeds, [signature.outputs[name].name for name in wanted])

@@ -181,6 +181,27 @@ class TestManyCandidates:
         # All of one version, whichever is the newest meanwhile.
         assert {url for url, _ in bodies} == {f"{server.address}/v1/models/amen/versions/17:predict"}
 
+    def test_a_version_that_goes_in_between_is_not_asked_further(self, push, tmp_path, document, wait_until):
+        push("ranker", tmp_path, 1)
+        document["candidates"] = document["candidates"] * 3
+        with (
+            running_server(tmp_path, options=ServerOptions(poll_seconds=0.05)) as server,
+            RankClient(server.address, most_candidates=4) as client,
+        ):
+            real, asked = client._scores, []
+
+            def swapped_after_one(columns, count, version):
+                scores = real(columns, count, version)
+                asked.append(version)
+                if len(asked) == 1:
+                    push("ranker", tmp_path, 2)
+                    wait_until(lambda: server.status("amen")[-1].state == "END")
+                return scores
+
+            client._scores = swapped_after_one
+            np.testing.assert_array_equal(client.rank(document), np.float32(EXPECTED * 3))
+            assert asked == [1, 2, 2, 2]
+
     def test_one_call_asks_for_no_version(self, server, document):
         with RankClient(server.address, most_candidates=3) as client:
             bodies = sent_by(client)
@@ -203,6 +224,17 @@ class TestLongMovelines:
             columns = build_columns(parse_request(document), client.inputs, newest_events=kept)
         # None at all is one event of padding.
         assert columns["moveline_timestamp"] == [times]
+
+
+@pytest.mark.parametrize(("dtype", "most"), [("DT_INT32", 2**31 - 1), ("DT_INT64", 2**63 - 1)])
+def test_numbers_that_an_input_cannot_hold(dtype, most, document):
+    specs = {name: InputSpec(name, kind, 1) for name, kind in (("age", dtype), ("candidate_item_id", "DT_STRING"))}
+    document["moveline"], document["candidates"] = [], [{"item_id": "a"}]
+    for age in (most, -most - 1):
+        assert build_columns(parse_request({**document, "user": {"age": age}}), specs)["age"] == [age]
+    for age in (most + 1, -most - 2):
+        with pytest.raises(InvalidRequestError, match=f"user.age: expected a number of (32|64) bits, got {age}"):
+            build_columns(parse_request({**document, "user": {"age": age}}), specs)
 
 
 class TestBusyServers:
@@ -263,6 +295,26 @@ class TestErrors:
             silent.listen()
             with pytest.raises(ServerTimeoutError, match=r"no answer within 0\.2 s"):
                 RankClient(f"127.0.0.1:{silent.getsockname()[1]}", timeout=0.2).rank(document)
+
+    def test_server_that_stops_in_the_middle(self, document):
+        with socket.create_server(("127.0.0.1", 0)) as half:
+
+            def begin():
+                for _ in range(3):
+                    connection, _ = half.accept()
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+                    asked.append(connection)
+
+            asked = []
+            threading.Thread(target=begin, daemon=True).start()
+            with pytest.raises(ServerTimeoutError, match=r"no answer within 0\.2 s"):
+                RankClient(f"127.0.0.1:{half.getsockname()[1]}", timeout=0.2).rank(document)
+            assert len(asked) == 1, "who has waited that long is not made to wait again"
+            asked.pop().close()
+
+    def test_an_error_that_is_no_text(self, scripted, document):
+        with pytest.raises(ReplyError, match="HTTP 404"):
+            RankClient(scripted({"/metadata": (404, b'{"error": 404}')})).rank(document)
 
     def test_unknown_model_version_or_label(self, server, document):
         with pytest.raises(ModelNotFoundError, match="model 'nope'.*Latest.nope..*knows no version"):

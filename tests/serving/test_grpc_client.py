@@ -1,5 +1,9 @@
 """The client over gRPC: what the REST client says, over a real channel to a server of the tests'."""
 
+import contextlib
+import socket
+import threading
+
 import grpc
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ import pytest
 from serving import ranker
 from serving.client import RankClient
 from serving.grpc_client import GrpcRankClient
+from serving.local_server import ServerOptions, running_server
 from serving.rank_errors import (
     InvalidRequestError,
     ModelNotFoundError,
@@ -87,6 +92,71 @@ def test_busy_and_absent_servers_are_asked_again(service, document):
         service.fail = [grpc.StatusCode.UNAVAILABLE] * 3
         with pytest.raises(ServerUnreachableError, match="speaks REST alone"):
             client.rank(document)
+
+
+def test_a_server_that_batches_and_whose_queue_is_full(service, document, monkeypatch):
+    with GrpcRankClient(service.address, retries=0) as client:
+        client.inputs  # noqa: B018
+        monkeypatch.setattr(
+            service, "reason", "The batch scheduling queue to which this task was submitted is full; currently 100."
+        )
+        service.fail = [grpc.StatusCode.UNAVAILABLE]
+        with pytest.raises(ServerError, match="queue .* is full") as caught:
+            client.rank(document)
+    assert caught.value.status == 503
+
+
+def test_an_absent_server_is_connected_to_again(document, monkeypatch):
+    monkeypatch.setattr(ranker, "_FIRST_WAIT", 0.2)
+    connections = []
+    with socket.create_server(("127.0.0.1", 0)) as absent:
+        absent.settimeout(0.05)
+        stopped = threading.Event()
+
+        def turn_away():
+            while not stopped.is_set():
+                with contextlib.suppress(TimeoutError):
+                    connections.append(absent.accept()[0].close())
+
+        thread = threading.Thread(target=turn_away)
+        thread.start()
+        with (
+            GrpcRankClient(f"127.0.0.1:{absent.getsockname()[1]}", retries=4) as client,
+            pytest.raises(ServerUnreachableError),
+        ):
+            client.rank(document)
+        stopped.set()
+        thread.join()
+    assert len(connections) > 1
+
+
+def test_inputs_are_read_anew_when_a_new_version_takes_others(push, tmp_path, document, wait_until):
+    push("ranker", tmp_path, 1)
+    with (
+        running_server(tmp_path, options=ServerOptions(poll_seconds=0.05)) as server,
+        grpc_server(server._manager) as (address, _),
+        GrpcRankClient(address) as client,
+    ):
+        first = client.rank(document)
+        assert "city" not in client.inputs
+        # There and back: over gRPC an input too many is refused like one too few.
+        for version, name in ((2, "ranker_city"), (3, "ranker")):
+            push(name, tmp_path, version)
+            wait_until(
+                lambda version=version: (
+                    [r.version for r in server.status("amen") if r.state == "AVAILABLE"] == [version]
+                )
+            )
+            np.testing.assert_array_equal(client.rank(document), first)
+            assert ("city" in client.inputs) == (name == "ranker_city")
+
+
+def test_a_text_that_cannot_be_sent(service, document):
+    with (
+        GrpcRankClient(service.address) as client,
+        pytest.raises(InvalidRequestError, match="candidate_item_id: not a text that can be sent"),
+    ):
+        client.rank({**document, "candidates": [{"item_id": "\ud800"}]})
 
 
 @pytest.mark.parametrize(

@@ -437,7 +437,8 @@ class PushSettings(Section):
     """Where blessed versions go: `<folder>/<model_name>/<unix seconds>/`, and how many of them stay.
 
     `keep_versions` None keeps all: what is deleted is gone, and only who runs the servers knows what they still need.
-    `models_config` is the servers' file, whose labelled versions are never deleted.
+    `models_config` is the servers' file, whose labelled versions are never deleted; "" says that no server reads one,
+    which who deletes has to say.
     """
 
     folder: str | None = None
@@ -445,6 +446,15 @@ class PushSettings(Section):
     # At least the one before the newest: servers answer by it until the newest is loaded.
     keep_versions: int | None = pydantic.Field(None, ge=2)
     models_config: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _labels_are_known(self):
+        if self.keep_versions is not None and self.models_config is None:
+            raise ValueError(
+                "keep_versions: expected models_config beside it, so that no version that a label names is deleted. "
+                'Name the servers\' file, or say models_config: "" where servers read none (`amen serve` of a folder).'
+            )
+        return self
 
 
 class ServingSettings(Section):

@@ -41,11 +41,11 @@ def prune(base: pathlib.Path, keep: int, models_config: str | pathlib.Path | Non
     Args:
       base: the push folder; its name is the model's.
       keep: how many of the newest stay, at least 1.
-      models_config: of the servers: what its policy serves and its labels name stays too. None: there is none.
+      models_config: of the servers: what its policy serves and its labels name stays too. "" or None: there is none.
     """
     there = versions(base)
     try:
-        needed = set() if models_config is None else _needed(list(there), base.name, models_config)
+        needed = set() if not models_config else _needed(list(there), base.name, models_config)
     except ModelConfigError as e:
         return Pruned([], len(there), str(e))
     removed = []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import requests
 
-from serving.rollout.errors import RolloutError
+from serving.rollout.errors import NoAnswerError, RolloutError
 
 _POLL_SECONDS = 0.5
 _ANSWER_SECONDS = 10.0
@@ -63,12 +63,33 @@ class Servers:
                 f"{advice}"
             )
 
+    def wait_until_unloaded(self, version: int, waiting: Callable[[], None]) -> None:
+        """Waits until no server has the version loaded.
+
+        Args:
+            version: its number, of one that the policy does not list.
+            waiting: called once if there is something to wait for.
+
+        Raises:
+            RolloutError: the time is up.
+        """
+        told = []
+
+        def unloaded() -> str | None:
+            left = [str(state) for state in self.states(version) if state.state not in ("", END)]
+            if left and not told:
+                told.append(waiting())
+            return "; ".join(left) or None
+
+        self._wait(unloaded, f"Version {version} of '{self.model}' is loaded, though the policy does not list it,")
+
     def wait_until_available(self, version: int, before: Sequence[State]) -> None:
         """Waits until every server has loaded the version.
 
         Args:
             version: its number.
-            before: its states when the policy did not list it yet; a failure from then says nothing of now.
+            before: its states when the policy did not list it yet; a failure from then says nothing of now. A
+                failure that is not among them is final: no server tries again what stays listed.
 
         Raises:
             RolloutError: it failed to load, or the time is up.
@@ -102,11 +123,21 @@ class Servers:
 
     def _wait(self, missing: Callable[[], str | None], problem: str) -> None:
         end = time.monotonic() + self.timeout
-        while (found := missing()) is not None:
+        while True:
+            try:
+                found = missing()
+            except NoAnswerError as error:
+                # A forwarded port or a busy server drops a connection now and then: that undoes no promotion.
+                if time.monotonic() > end:
+                    raise
+                found = str(error)
+            if found is None:
+                return
             if time.monotonic() > end:
                 raise RolloutError(
                     f"{problem} after {self.timeout:g} s ({found}). Does the server read this models.config "
-                    "(--model_config_file_poll_wait_seconds; its log says), and is it the file that was applied?"
+                    "(--model_config_file_poll_wait_seconds; its log says), and is it the file that was applied? A "
+                    "server that refuses an edit which others took reads it when it starts again: delete its pod."
                 )
             time.sleep(_POLL_SECONDS)
 
@@ -137,9 +168,10 @@ class Servers:
         try:
             reply = self._session.get(url, timeout=_ANSWER_SECONDS)
         except requests.RequestException as error:
-            raise RolloutError(
+            raise NoAnswerError(
                 f"No answer from {url}: {type(error).__name__}. Expected TensorFlow Serving's REST address, as in "
-                "http://127.0.0.1:8501; start it or correct --server, and give the same command again."
+                "http://127.0.0.1:8501; start it, correct --server, or leave out a pod that is not ready, as it "
+                "answers nobody. Then give the same command again."
             ) from error
         try:
             return reply.status_code, reply.json()

@@ -96,13 +96,25 @@ class Rollout:
         self.say("No server was asked. Look at /v1/models/NAME/labels/LABEL/metadata before traffic uses the label.")
 
     def _load(self, version: int) -> None:
-        before = self.servers.states(version) if self.servers is not None else []
+        listed, before = version in self.file.versions, []
+        if self.servers is not None and not listed:
+            # An earlier edit dropped it, and a server may not have read that yet: it would be AVAILABLE, and then go.
+            told = f"  waiting until version {version}, which is not in the policy, is unloaded ..."
+            self.servers.wait_until_unloaded(version, lambda: self.say(told))
+            before = self.servers.states(version)
         self._write(f"version {version} into the policy", add=version)
         if self.servers is None:
             return
         self.say(f"  waiting until version {version} is AVAILABLE ...")
         try:
+            # One that was listed before and has failed is not tried again by its server.
             self.servers.wait_until_available(version, before)
+        except KeyboardInterrupt:
+            self.say(
+                f"Interrupted: version {version} stays in the policy. If it does not load, a server that starts now "
+                "ends: give the same command again, or take it out."
+            )
+            raise
         except RolloutError as error:
             if version not in self.file.unlabelled:
                 raise

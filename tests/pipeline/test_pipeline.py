@@ -143,8 +143,10 @@ def test_only_who_prunes_has_it_in_the_cache_key_of_the_push(tmp_path):
         return {name: value for name, value in found.items() if name != "code"}
 
     assert settings() == settings("push.models_config=models.config") == {}
-    assert settings("push.keep_versions=5") == {"keep_versions": 5, "models_config": None}
+    assert settings("push.keep_versions=5", "push.models_config=''") == {"keep_versions": 5, "models_config": ""}
     both = settings("push.keep_versions=5", "push.models_config=models.config")
     assert both == {"keep_versions": 5, "models_config": "models.config"}
     with pytest.raises(SettingsError, match="push.keep_versions"):
-        settings("push.keep_versions=1")
+        settings("push.keep_versions=1", "push.models_config=models.config")
+    with pytest.raises(SettingsError, match="expected models_config beside it.*no version that a label names"):
+        settings("push.keep_versions=5")

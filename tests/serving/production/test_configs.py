@@ -1,6 +1,7 @@
 """The server's configurations against the messages that it reads them into, and what their numbers must agree on."""
 
 import pytest
+import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
 
 from amen_tf.config import PushSettings
@@ -144,3 +145,12 @@ def test_components_add_what_the_base_lacks():
     for name, component in COMPONENTS.items():
         [patch] = component["patches"]
         assert patch["target"] == {"kind": "Deployment", "name": "amen-serving"}, name
+        added = {"args": [], "env": []}
+        for step in yaml.safe_load(patch["patch"]):
+            assert step["op"] == "add" and step["path"].startswith("/spec/template/spec/containers/0/")
+            added[step["path"].split("/")[-2]].append(step["value"])
+        new = flags(added["args"])
+        assert new and not set(new) & set(flags(CONTAINER["args"])), name
+        assert not {one["name"] for one in added["env"]} & {one["name"] for one in CONTAINER["env"]}, name
+        for value in new.values():
+            assert not value.startswith("/config/") or (PRODUCTION / value.lstrip("/")).is_file(), name

@@ -9,7 +9,16 @@ import promql_parser
 import pytest
 import yaml
 
-from tests.serving.production.files import DASHBOARD, KUBERNETES, POD, PRODUCTION, RULES, models_config
+from tests.serving.production.files import (
+    CONTAINER,
+    DASHBOARD,
+    KUBERNETES,
+    POD,
+    PRODUCTION,
+    RULES,
+    flags,
+    models_config,
+)
 
 TARGET = {"job", "instance", "namespace", "pod"}
 HISTOGRAM = ("_bucket", "_sum", "_count")
@@ -22,7 +31,7 @@ SERVER = {
     **{f":tensorflow:serving:model_warmup_latency{s}": PATH | {"le"} for s in HISTOGRAM},
     **{
         f":tensorflow:serving:batching_session:{name}{s}": TARGET | {"le"}
-        for name in ("queuing_latency", "input_batch_size")
+        for name in ("queuing_latency", "processed_batch_size")
         for s in HISTOGRAM
     },
     ":tensorflow:cc:saved_model:load_attempt_count": PATH,
@@ -88,6 +97,19 @@ def test_one_model_name_everywhere():
         for metric, labels in selectors(text):
             if "model_name" in KNOWN[metric]:
                 assert "model_name" in labels, text
+
+
+def test_what_was_given_up_took_as_long_as_the_server_allows():
+    [rule] = [rule for rule in ALL if rule.get("record") == "amen_serving:requests_in_flight:rate2m"]
+    [seconds] = re.findall(r"or (\S+) \* rate\(.*DEADLINE_EXCEEDED", rule["expr"])
+    assert float(seconds) * 1000 == int(flags(CONTAINER["args"])["rest_api_timeout_in_ms"])
+
+
+def test_a_pod_is_missed_only_after_the_longest_start():
+    probe = CONTAINER["startupProbe"]
+    assert (
+        int(ALERTS["AmenServingPodDown"]["for"].rstrip("m")) * 60 > probe["periodSeconds"] * probe["failureThreshold"]
+    )
 
 
 def test_every_alert_is_in_the_runbook():

@@ -10,7 +10,7 @@ import requests
 from serving.local_server import ServerOptions, running_server
 from serving.rollout import servers as servers_module
 from serving.rollout.config_file import ConfigFile
-from serving.rollout.errors import RolloutError
+from serving.rollout.errors import NoAnswerError, RolloutError
 from serving.rollout.servers import Servers, State
 from serving.rollout.steps import Rollout
 
@@ -45,6 +45,9 @@ class FakeServers:
     def refuse_unless_available(self, version, advice):
         Servers.refuse_unless_available(self, version, advice)
 
+    def wait_until_unloaded(self, version, waiting):
+        self.seen.append(("unloaded", version, *state_of(self.config)))
+
     def wait_until_available(self, version, before):
         self.seen.append(("available", version, *state_of(self.config)))
         if self.known.get(version) == "END":
@@ -61,6 +64,7 @@ class TestOrder:
         servers = FakeServers(config)
         rollout(config, base, servers).promote(3, "canary")
         assert servers.seen == [
+            ("unloaded", 3, {1, 2}, {"stable": 1, "canary": 2}),
             ("available", 3, {1, 2, 3}, {"stable": 1, "canary": 2}),
             ("canary", 3, {1, 2, 3}, {"stable": 1, "canary": 3}),
         ]
@@ -273,6 +277,70 @@ class TestAgainstTheDouble:
         graph.write_bytes(good)
         rollout(config, base, Servers([address], "m", timeout=20)).promote(3, "stable")
         assert state_of(config)[1] == {"stable": 3, "canary": 1, "previous": 1}
+
+    def test_a_version_that_failed_before_and_is_listed_still_is_refused_at_once(self, served):
+        address, config, base = served
+        good = config.read_text()
+        (base / "3" / "saved_model.pb").write_bytes(b"\x0c")
+        config.write_text(good.replace("versions: 1 ", "versions: 1 versions: 3 "))
+        servers = Servers([address], "m", timeout=60)
+        while servers.states(3)[0].state != "END":
+            time.sleep(0.05)
+        begin = time.monotonic()
+        with pytest.raises(RolloutError, match=r"does not load on .*DATA_LOSS.*No label was moved"):
+            rollout(config, base, servers).promote(3, "stable")
+        assert time.monotonic() - begin < 30 and state_of(config) == ({1}, {"stable": 1, "canary": 1})
+
+    def test_a_server_that_reads_the_last_edit_late(self, served, tmp_path):
+        """As on Kubernetes, where a ConfigMap comes to the node a while after it was applied."""
+        address, config, base = served
+        servers = Servers([address], "m", timeout=20)
+        rollout(config, base, servers).promote(2, "canary")
+        applied = tmp_path / "applied.config"
+        applied.write_text(config.read_text())
+        # The server reads `config`; the promotion back edits `applied`, which drops 2 and has not been read.
+        file = ConfigFile(applied, "m")
+        file.put(labels={"canary": 1})
+        file.put(drop=[2])
+
+        def later():
+            time.sleep(1)
+            config.write_text(applied.read_text())
+
+        thread, said = threading.Thread(target=later), []
+        thread.start()
+
+        def apply():
+            thread.join()
+            config.write_text(applied.read_text())
+
+        with asking(address, ("stable", "canary")) as answers:
+            Rollout(ConfigFile(applied, "m"), base, servers, said.append, apply).promote(2, "canary")
+        assert "  waiting until version 2, which is not in the policy, is unloaded ..." in said
+        assert servers.states(2)[0].state == "AVAILABLE" and state_of(config)[1]["canary"] == 2
+        assert set(answers["canary"]) <= {2.0, 3.0}, "and never an error"
+
+    def test_a_connection_that_is_dropped_undoes_nothing(self, served, monkeypatch):
+        address, config, base = served
+        servers, real, asked = Servers([address], "m", timeout=20), Servers._get, []
+
+        def dropped_now_and_then(self, server, rest):
+            asked.append(rest)
+            if len(asked) % 3 == 0 and "--wait--" in waiting:
+                raise NoAnswerError("No answer")
+            return real(self, server, rest)
+
+        waiting, wait = [], Servers._wait
+
+        def marked(self, missing, problem):
+            waiting.append("--wait--")
+            wait(self, missing, problem)
+            waiting.clear()
+
+        monkeypatch.setattr(Servers, "_get", dropped_now_and_then)
+        monkeypatch.setattr(Servers, "_wait", marked)
+        rollout(config, base, servers).promote(2, "stable")
+        assert state_of(config)[1] == {"stable": 2, "canary": 1, "previous": 1}
 
     def test_a_server_that_reads_another_file(self, served, tmp_path):
         address, config, base = served

@@ -1,7 +1,7 @@
 """The exported model: five signatures with the Transform graph inside, so that serving computes what was trained."""
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import tensorflow as tf
 
@@ -95,7 +95,8 @@ class ServingModel(tf.Module):
     def features_of_columns(self, columns: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Raw columns as a client sends them -> transformed, dense features; absent columns count as empty.
 
-        A moveline event is real where its behaviour is not empty; a candidate where its item id is not empty.
+        A moveline event is real where its behaviour is not empty; a candidate where its item id is not empty. Columns
+        of one list that differ in shape are an InvalidArgumentError.
         """
         contract = self._contract
         behavior = columns[MOVELINE + BEHAVIOR]
@@ -107,12 +108,14 @@ class ServingModel(tf.Module):
         for column in contract.request_columns:
             if column.name in columns:
                 raw[column.name] = request.sparse(columns[column.name])
+        aligned = _aligned(columns, contract.moveline_columns, MOVELINE + BEHAVIOR)
         for column in contract.moveline_columns:
-            raw[column.name] = moveline.sparse(columns[column.name])
+            raw[column.name] = moveline.sparse(aligned[column.name])
         if CANDIDATE + ITEM_ID in columns:
             candidates = Filled.everywhere(tf.shape(columns[CANDIDATE + ITEM_ID], out_type=tf.int64))
+            aligned = _aligned(columns, contract.candidate_columns, CANDIDATE + ITEM_ID)
             for column in contract.candidate_columns:
-                raw[column.name] = candidates.sparse(columns[column.name])
+                raw[column.name] = candidates.sparse(aligned[column.name])
         return densify(self.transform(raw))
 
     def probabilities(self, features: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -176,6 +179,19 @@ class ServingModel(tf.Module):
 def _spec(column: RawColumn) -> tf.TensorSpec:
     shape = (None,) if column.scalar else (None, None)
     return tf.TensorSpec(shape, DTYPES[column.kind], column.name)
+
+
+def _aligned(columns: dict[str, tf.Tensor], listed: Iterable[RawColumn], like: str) -> dict[str, tf.Tensor]:
+    """The listed columns, once it is certain that each has the shape of the column `like`, `[B, K]`."""
+    found = {column.name: columns[column.name] for column in listed}
+    shapes = tf.stack([tf.shape(values) for values in found.values()])
+    expected = f"Expected the shape of {like} for each of {', '.join(found)}; got, in this order:"
+    # The operation itself: `tf.debugging` puts a branch around it, which takes longer than it does.
+    checked = tf.raw_ops.Assert(
+        condition=tf.reduce_all(shapes == tf.shape(columns[like])), data=[expected, shapes], summarize=100
+    )
+    with tf.control_dependencies([checked]):
+        return {name: tf.identity(values) for name, values in found.items()}
 
 
 def _empty(column: RawColumn, rows: tf.Tensor) -> tf.SparseTensor:

@@ -22,7 +22,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from amen_tf.features import CANDIDATE, MOVELINE, TIMESTAMP
 from amen_tf.signatures import INTEREST_FLOW, PROBABILITY, RANK, RANK_WITH_FLOW
-from benchmarks.serving import ONE, OVER_REST, REPEATED, WIDE
+from benchmarks.serving import ONE, OVER_REST, REPEATED
 from serving.client import RankClient
 from serving.double.warmup import WARMUP_FILE
 from serving.local_server import running_server
@@ -35,9 +35,9 @@ def main(model: pathlib.Path, rounds: int) -> dict:
     """Times every request `rounds` times by turns.
 
     Returns:
-      `gpus`: how many TensorFlow sees. `scores`: of 500 candidates. `requests`: name -> `ms` (median of a call),
-      `to_one` (median over the rounds of the times that one candidate takes), `candidates`, `json_request` and
-      `json_reply` in bytes (0 where nothing is sent).
+      `gpus`: how many TensorFlow sees. `scores`: name -> those of the candidates. `requests`: name -> `ms` (median
+      of a call), `to_one` (median over the rounds of the times that one candidate takes), `candidates`, `json_request`
+      and `json_reply` in bytes (0 where nothing is sent).
     """
     signatures = tf.saved_model.load(str(model)).signatures
     columns = _columns(model)
@@ -67,7 +67,7 @@ def main(model: pathlib.Path, rounds: int) -> dict:
             "json_request": sent,
             "json_reply": back,
         }
-    scores = calls[WIDE][0]()[0].tolist()
+    scores = {name: calls[name][0]()[0].tolist() for name in (f"rank, N = {count}" for count in COUNTS)}
     return {"gpus": len(tf.config.list_physical_devices("GPU")), "scores": scores, "requests": found}
 
 

@@ -55,6 +55,8 @@ def serve(
         options = ServerOptions(
             max_body_bytes=max_body_mib * MIB,
             timeout_seconds=rest_api_timeout_in_ms / 1000,
+            # Whatever runs when the server is told to stop has ended by then.
+            stop_seconds=rest_api_timeout_in_ms / 1000,
             config_poll_seconds=model_config_file_poll_wait_seconds,
             max_load_retries=max_num_load_retries,
             load_retry_seconds=load_retry_interval_micros / 1e6,

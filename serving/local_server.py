@@ -97,7 +97,7 @@ def serve(
     on_ready: Callable[[RunningServer], None] | None = None,
     on_event: Callable[[str], None] | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then finishes the running requests and returns.
+    """Serves until SIGINT or SIGTERM, then finishes the running requests and returns; a second one ends the process.
 
     Args:
         base_path: push folder with numbered version folders; not read when `models_config` is given.
@@ -229,14 +229,15 @@ def _loaded(
 
 @contextlib.contextmanager
 def _stop_on_signals(server: uvicorn.Server) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops gracefully, a second one at once; outside the main thread there are none."""
+    """The first SIGINT or SIGTERM stops gracefully, a second one ends the process; outside the main thread: nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(signum: int, frame: object) -> None:
-        server.force_exit = server.should_exit
         server.should_exit = True
+        for number in before:
+            signal.signal(number, signal.SIG_DFL)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

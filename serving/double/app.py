@@ -34,6 +34,8 @@ class RestApp:
             reply = await self._reply(request, _target(scope))
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            reply = _refusal(503, "The server was told to stop before this request was answered.")
         headers = {"Server": SERVER_HEADER}
         if reply.content_type:
             headers["Content-Type"] = reply.content_type

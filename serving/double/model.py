@@ -114,12 +114,13 @@ class LoadedModel:
         """Input name -> dtype name ("float32", "string", ...) of a SignatureDef."""
         return {name: self._tf.as_dtype(info.dtype).name for name, info in signature.inputs.items()}
 
-    def run(self, feeds: Mapping[str, np.ndarray], fetches: list[str]) -> list[np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: list[str], limited: bool = True) -> list[np.ndarray]:
         """Runs the graph.
 
         Args:
             feeds: graph tensor name -> array; string tensors are object arrays of bytes.
             fetches: graph tensor names.
+            limited: by the time limit of requests; warm-up is not.
 
         Returns:
             One array per fetch.
@@ -127,7 +128,7 @@ class LoadedModel:
         Raises:
             ApiError: the graph failed, the op's code and text; DEADLINE_EXCEEDED after the time limit.
         """
-        call = self._call(tuple(feeds), tuple(dict.fromkeys(fetches)))
+        call = self._call(tuple(feeds), tuple(dict.fromkeys(fetches)), self._timeout_ms if limited else 0)
         try:
             results = call(*feeds.values())
         except Exception as error:
@@ -135,19 +136,20 @@ class LoadedModel:
         by_name = dict(zip(dict.fromkeys(fetches), results, strict=True))
         return [_as_array(by_name[name]) for name in fetches]
 
-    def _call(self, feeds: tuple, fetches: tuple) -> Callable:
+    def _call(self, feeds: tuple, fetches: tuple, timeout_ms: int) -> Callable:
+        key = feeds, fetches, timeout_ms
         with self._lock:
-            if (feeds, fetches) not in self._calls:
+            if key not in self._calls:
                 from tensorflow.core.protobuf import config_pb2
 
                 # The server hands the session its time limit in the same way, so the error is the same, too.
-                limit = config_pb2.RunOptions(timeout_in_ms=self._timeout_ms)
+                limit = config_pb2.RunOptions(timeout_in_ms=timeout_ms)
                 options = config_pb2.CallableOptions(feed=list(feeds), fetch=list(fetches), run_options=limit)
                 try:
-                    self._calls[feeds, fetches] = self._session._make_callable_from_options(options)
+                    self._calls[key] = self._session._make_callable_from_options(options)
                 except Exception as error:
                     raise as_api_error(error) from error
-            return self._calls[feeds, fetches]
+            return self._calls[key]
 
     @contextlib.contextmanager
     def borrowed(self) -> Iterator["LoadedModel"]:

@@ -20,7 +20,7 @@ class ServerOptions:
         load_retry_seconds: between two tries. `--load_retry_interval_micros`
         monitoring_path: where the metrics are served; None serves none, as the server without
             `--monitoring_config_file`.
-        stop_seconds: that running requests have to end once the server is told to stop.
+        stop_seconds: that running requests have to end once the server is told to stop; then they get 503.
     """
 
     max_body_bytes: int = 100 * MIB
@@ -30,4 +30,4 @@ class ServerOptions:
     max_load_retries: int = 5
     load_retry_seconds: float = 60.0
     monitoring_path: str | None = None
-    stop_seconds: float = 10.0
+    stop_seconds: float = 30.0

@@ -67,4 +67,4 @@ def _run(model: LoadedModel, request) -> None:
     signature = model.signatures[name]
     check_inputs(set(request.inputs), set(signature.inputs))
     feeds = {signature.inputs[key].name: tf.make_ndarray(value) for key, value in request.inputs.items()}
-    model.run(feeds, [info.name for info in signature.outputs.values()])
+    model.run(feeds, [info.name for info in signature.outputs.values()], limited=False)

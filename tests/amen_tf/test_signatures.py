@@ -190,6 +190,25 @@ def test_where_a_moveline_is_padded_does_not_matter(rank, asked, side):
     close(rank(asked, side), rank(asked, "right"))
 
 
+@pytest.mark.parametrize(
+    "name", ["moveline_item_id", "moveline_timestamp", "moveline_behavior", "candidate_category_id"]
+)
+@pytest.mark.parametrize("change", ["longer", "shorter", "more rows"])
+def test_lists_of_one_kind_that_differ_are_refused(loaded, spec, asked, name, change):
+    columns = padded(spec.contract, asked)
+    values = columns[name]
+    changed = {
+        "longer": tf.concat([values, values[:, :1]], 1),
+        "shorter": values[:, :-1],
+        "more rows": tf.concat([values, values], 0),
+    }[change]
+    signatures = ["rank"] + (["interest_flow"] if name.startswith("moveline") else [])
+    for signature in signatures:
+        inputs = loaded.signatures[signature].structured_input_signature[1]
+        with pytest.raises(tf.errors.InvalidArgumentError, match=f"Expected the shape of .*{name}"):
+            loaded.signatures[signature](**{n: changed if n == name else columns[n] for n in inputs})
+
+
 def test_padded_candidates_get_exactly_zero(loaded, spec, asked):
     probability = loaded.signatures[RANK](**padded(spec.contract, asked))[PROBABILITY].numpy()
     assert probability.shape == (4, 7)

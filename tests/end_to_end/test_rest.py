@@ -62,8 +62,12 @@ def test_a_flow_computed_before_gives_the_same_scores(model):
 
 
 def test_states_metadata_and_errors_are_as_described(model):
-    check(requests.get(model, timeout=60).json(), "Status")
+    states = requests.get(model, timeout=60).json()
+    check(states, "Status")
+    version = f"{model}/versions/{states['model_version_status'][0]['version']}"
+    check(requests.get(version, timeout=60).json(), "Status")
     metadata = requests.get(f"{model}/metadata", timeout=60).json()
+    assert requests.get(f"{version}/metadata", timeout=60).json() == metadata
     check(metadata, "Metadata")
     known = metadata["metadata"]["signature_def"]["signature_def"]
     for schema, signature in (("RankColumns", "rank"), ("MovelineColumns", "interest_flow")):
@@ -77,6 +81,15 @@ def test_states_metadata_and_errors_are_as_described(model):
     reply = requests.post(f"{model}:predict", json=body, timeout=60)
     assert reply.status_code == 400 and "scene" in reply.json()["error"]
     check(reply.json(), "Error")
+    body["inputs"] = {**BODIES[0]["inputs"], "moveline_item_id": [["a", "b", "c", "d", "e", "f", "g"]]}
+    reply = requests.post(f"{model}:predict", json=body, timeout=60)
+    assert reply.status_code == 400 and "Expected the shape of moveline_behavior" in reply.json()["error"]
+
+
+def test_every_path_on_the_page_is_described():
+    paths = set(re.findall(r"[^/](/v1/models/[^\s`'\"|]+)", PAGE.replace("http://127.0.0.1:8501", " ")))
+    described = [re.sub(r"\\{\w+\\}", "[^/:]+", re.escape(path)) for path in DESCRIPTION["paths"]]
+    assert paths and all(any(re.fullmatch(one, path) for one in described) for path in paths), paths
 
 
 def test_every_path_of_the_description_is_one_of_the_server(model):
@@ -98,4 +111,4 @@ def test_the_description_is_whole():
         for name in place.split("/"):
             found = found[name]
     ids = [m["operationId"] for p in DESCRIPTION["paths"].values() for n, m in p.items() if n in ("get", "post")]
-    assert len(ids) == len(set(ids)) == 6
+    assert len(ids) == len(set(ids)) == 8

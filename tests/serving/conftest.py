@@ -184,7 +184,7 @@ def push(saved):
 
 @pytest.fixture(scope="session")
 def write_warmup():
-    """write_warmup(version_folder, *records): records are dicts of float inputs for the default signature, or bytes."""
+    """write_warmup(version_folder, *records): records are dicts of inputs (floats, or arrays), or bytes."""
 
     def write(folder, *records):
         import tensorflow as tf
@@ -196,7 +196,8 @@ def write_warmup():
                 if isinstance(record, dict):
                     request = predict_pb2.PredictRequest()
                     for name, value in record.items():
-                        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, tf.float32))
+                        kind = None if hasattr(value, "dtype") else tf.float32
+                        request.inputs[name].CopyFrom(tf.make_tensor_proto(value, kind))
                     predict_log = prediction_log_pb2.PredictLog(request=request)
                     record = prediction_log_pb2.PredictionLog(predict_log=predict_log).SerializeToString()
                 writer.write(record)

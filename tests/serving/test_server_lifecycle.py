@@ -223,6 +223,47 @@ class TestStart:
         assert replies == [(200, {"predictions": [2.0, 4.0]})]
         assert signal.getsignal(signal.SIGTERM) is before
 
+    def test_what_has_not_ended_when_the_time_is_up_is_told_so(self, push, tmp_path):
+        push("slow", tmp_path, 1)
+        replies = []
+
+        def ask(address):
+            body = {"inputs": {"rounds": [10**12]}}
+            replies.append(requests.post(f"{address}/v1/models/amen:predict", json=body, timeout=30))
+
+        with running_server(tmp_path, options=ServerOptions(timeout_seconds=3, stop_seconds=0.5)) as server:
+            asking = threading.Thread(target=ask, args=(server.address,))
+            asking.start()
+            time.sleep(0.5)
+        asking.join()
+        [reply] = replies
+        assert reply.status_code == 503 and "told to stop" in reply.json()["error"]
+
+    def test_a_second_signal_ends_the_process_at_once(self, push, tmp_path):
+        push("slow", tmp_path, 1)
+        program = (
+            "import sys, requests, threading\n"
+            "from serving.local_server import serve\n"
+            "def ask(server):\n"
+            "    requests.post(f'{server.address}/v1/models/amen:predict', json={'inputs': {'rounds': [10**12]}})\n"
+            "def ready(server):\n"
+            "    threading.Thread(target=ask, args=(server,), daemon=True).start()\n"
+            "    print('ready', flush=True)\n"
+            "serve(sys.argv[1], port=0, on_ready=ready)\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", program, tmp_path], stdout=subprocess.PIPE)
+        try:
+            assert process.stdout.readline() == b"ready\n"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(1)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(5) == -signal.SIGTERM
+        finally:
+            process.kill()
+            process.communicate()
+
     @pytest.mark.slow
     def test_the_console_shows_the_banner_and_nothing_of_tensorflow(self, push, tmp_path):
         push("scaled_2", tmp_path, 1)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import requests
 
@@ -70,6 +71,14 @@ def test_the_old_version_answers_and_the_status_has_the_reason(fault, push, tmp_
         assert requests.post(f"{url}:predict", json={"inputs": [1]}, timeout=10).json() == {"outputs": [2.0]}
         gone = requests.post(f"{url}/versions/2:predict", json={"inputs": [1]}, timeout=10)
         assert (gone.status_code, gone.json()["error"]) == (404, "Servable not found for request: Specific(m, 2)")
+
+
+def test_warm_up_may_take_longer_than_a_request(push, tmp_path, write_warmup):
+    push("slow", tmp_path, 1)
+    write_warmup(tmp_path / "1", {"rounds": np.int64([300_000])})
+    with running_server(tmp_path, "m", options=ServerOptions(timeout_seconds=0.05)) as server:
+        body = {"inputs": {"rounds": [300_000]}}
+        assert requests.post(f"{server.address}/v1/models/m:predict", json=body, timeout=30).status_code == 504
 
 
 def test_a_thousand_warmup_records_are_not_too_many(push, tmp_path, write_warmup):

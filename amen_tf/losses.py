@@ -79,7 +79,8 @@ def head_similarity(heads):
     """
     count = heads.shape[-2]
     unit = tf.nn.l2_normalize(heads, -1, epsilon=1e-12)
-    squares = tf.square(tf.einsum("bthk,btgk->bthg", unit, unit))
+    cosines = tf.reduce_sum(unit[..., :, tf.newaxis, :] * unit[..., tf.newaxis, :, :], -1)
+    squares = tf.square(cosines)
     diagonal = tf.reduce_sum(tf.linalg.diag_part(squares), -1)
     return (tf.reduce_sum(squares, (-2, -1)) - diagonal) / (count * (count - 1))
 

@@ -21,30 +21,31 @@ def merge_heads(x: tf.Tensor) -> tf.Tensor:
     return tf.concat(tf.unstack(x, axis=1), -1)
 
 
-def attention_scores(query: tf.Tensor, key: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
-    """q·k / sqrt(d_head), with masked places far below all others.
+def attend(
+    query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, mask: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """softmax(q·k / sqrt(d_head)) v, with masked places far below all others before the softmax.
 
     Args:
       query: `[B, H, N, d_head]`.
-      key: `[B, H, S, d_head]`.
+      key, value: `[B, H, S, d_head]`.
       mask: `[B, N or 1, S]` bool, True = may be read.
 
     Returns:
-      `[B, H, N, S]` float32.
+      What is read, `[B, H, N, d_head]` of the values' dtype, and the weights `[B, H, N, S]`, float32 under every
+      precision.
     """
     query *= query.shape[-1] ** -0.5
-    # The softmax that follows is taken in float32 under every precision.
-    if query.shape[2] == 1:
-        # A step of decoding: to start a matrix product takes longer than these few numbers.
+    # A step of decoding has one query: to start a matrix product takes longer than to multiply these few numbers.
+    once = query.shape[2] == 1
+    if once:
         scores = tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(key, tf.float32), -1)[:, :, tf.newaxis]
     else:
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
-    return scores if mask is None else scores + tf.where(mask, 0.0, MASKED)[:, tf.newaxis]
-
-
-def attend(weights: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
-    """Weights `[B, H, N, S]` float32 and values `[B, H, S, d_head]` -> `[B, H, N, d_head]` of the values' dtype."""
-    if weights.shape[2] == 1:
+    if mask is not None:
+        scores += tf.where(mask, 0.0, MASKED)[:, tf.newaxis]
+    weights = tf.nn.softmax(scores)
+    if once:
         read = tf.reduce_sum(weights[:, :, 0, :, tf.newaxis] * tf.cast(value, tf.float32), 2, keepdims=True)
-        return tf.cast(read, value.dtype)
-    return tf.matmul(tf.cast(weights, value.dtype), value)
+        return tf.cast(read, value.dtype), weights
+    return tf.matmul(tf.cast(weights, value.dtype), value), weights

@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.attention import attend, merge_heads, split_heads
 from amen_tf.layers.dense import Dense
 from amen_tf.layers.shapes import leading
 
@@ -47,8 +47,7 @@ class CausalAttention(keras.layers.Layer):
         value = split_heads(self.value(x) if values is None else tf.cast(values, key.dtype), self.heads)
         if cache is not None:
             key, value = tf.concat([cache[0], key], 2), tf.concat([cache[1], value], 2)
-        weights = tf.nn.softmax(attention_scores(query, key, mask))
-        return attend(weights, value), (key, value)
+        return attend(query, key, value, mask)[0], (key, value)
 
 
 class DecoderBlock(keras.layers.Layer):

@@ -26,19 +26,20 @@ class MatchFeatures(keras.layers.Layer):
         age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
         length = tf.shape(mask)[1]
         newest_first = 1.0 / tf.cast(length - tf.range(length), tf.float32)
-        features = []
-        for field in self.fields:
-            same = shared_id(targets[field], events[field], mask & (events[field] != PAD_ID))
-            hit = tf.cast(same, tf.float32)
-            count = tf.reduce_sum(hit, -1)
-            features += [
-                tf.minimum(count, 1.0),
-                tf.math.log1p(count),
-                tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
-                tf.reduce_max(hit * newest_first, -1),
-            ]
-        # Without fields a tensor of width 0, so that callers need not ask.
-        return tf.stack(features, -1) if features else tf.zeros((*tf.unstack(tf.shape(targets[ITEM_ID])), 0))
+        if not self.fields:
+            # A tensor of width 0, so that callers need not ask.
+            return tf.zeros((*tf.unstack(tf.shape(targets[ITEM_ID])), 0))
+        same = [shared_id(targets[f], events[f], mask & (events[f] != PAD_ID)) for f in self.fields]
+        # All fields at a time, one after the other along the axis of the targets.
+        hit = tf.cast(tf.concat(same, 1), tf.float32)
+        count = tf.reduce_sum(hit, -1)
+        features = [
+            tf.minimum(count, 1.0),
+            tf.math.log1p(count),
+            tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
+            tf.reduce_max(hit * newest_first, -1),
+        ]
+        return tf.concat(tf.split(tf.stack(features, -1), len(self.fields), 1), -1)
 
     def get_config(self):
         return {**super().get_config(), "fields": self.fields}

@@ -33,12 +33,12 @@ class MatchedEvents(keras.layers.Layer):
         """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, k * fields]`, zero where nothing matches."""
         mask = event_mask(events)
         vectors = self.behavior(events[BEHAVIOR]) + self.age(events[AGE])
-        pooled = []
-        for field in self.fields:
-            same = shared_id(targets[field], events[field], mask & (events[field] != PAD_ID))
-            hit = tf.cast(same, vectors.dtype)
-            pooled.append(tf.math.divide_no_nan(tf.matmul(hit, vectors), tf.reduce_sum(hit, -1, keepdims=True)))
-        return tf.concat(pooled, -1)
+        same = [shared_id(targets[f], events[f], mask & (events[f] != PAD_ID)) for f in self.fields]
+        # One product for all fields; its last column counts.
+        counted = tf.concat([vectors, tf.ones_like(vectors[..., :1])], -1)
+        sums = tf.matmul(tf.cast(tf.concat(same, 1), vectors.dtype), counted)
+        means = tf.math.divide_no_nan(sums[..., :-1], sums[..., -1:])
+        return tf.concat(tf.split(means, len(self.fields), 1), -1)
 
     def get_config(self):
         config = {"fields": self.fields, "behaviors": self.behaviors, "dim": self.dim, "std": self.std}

@@ -1,9 +1,8 @@
 """Semantic Alignment Module (Eq. 7): the target item reads the Next Interest Flow."""
 
-import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.attention import attend, merge_heads, split_heads
 from amen_tf.layers.dense import Dense
 
 
@@ -31,8 +30,8 @@ class SemanticAlignment(keras.layers.Layer):
         """targets `[B, N, d]`, flow `[B, T, d]` -> a_flow `[B, N, d]`; optionally the attention `[B, H, N, T]`."""
         query = split_heads(self.query(targets), self.heads)
         key, value = split_heads(self.key(flow), self.heads), split_heads(self.value(flow), self.heads)
-        weights = tf.nn.softmax(attention_scores(query, key))
-        aligned = self.output_projection(merge_heads(attend(weights, value)))
+        read, weights = attend(query, key, value)
+        aligned = self.output_projection(merge_heads(read))
         return (aligned, weights) if return_weights else aligned
 
     def get_config(self):

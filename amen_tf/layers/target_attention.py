@@ -3,7 +3,7 @@
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.layers.attention import attend, attention_scores, merge_heads, split_heads
+from amen_tf.layers.attention import attend, merge_heads, split_heads
 from amen_tf.layers.dense import Dense
 
 
@@ -55,8 +55,7 @@ class TargetAttention(keras.layers.Layer):
         value = tf.concat([value, tf.repeat(tf.cast(self.sink_value, value.dtype), rows, 0)], 2)
         mask = mask[:, tf.newaxis, :] if mask.shape.rank == 2 else mask
         mask = tf.pad(mask, ((0, 0), (0, 0), (0, 1)), constant_values=True)
-        weights = tf.nn.softmax(attention_scores(query, key, mask))
-        read = attend(weights, value)
+        read, weights = attend(query, key, value, mask)
         read = self.output_projection(merge_heads(read))
         return (read, weights) if return_weights else read
 

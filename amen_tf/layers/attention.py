@@ -36,7 +36,7 @@ def attend(
       precision.
     """
     query *= query.shape[-1] ** -0.5
-    # A step of decoding has one query: to start a matrix product takes longer than to multiply these few numbers.
+    # A step of decoding has one query: to start a large operation takes longer than these few numbers do.
     once = query.shape[2] == 1
     if once:
         scores = tf.reduce_sum(tf.cast(query, tf.float32) * tf.cast(key, tf.float32), -1)[:, :, tf.newaxis]
@@ -44,8 +44,10 @@ def attend(
         scores = tf.cast(tf.matmul(query, key, transpose_b=True), tf.float32)
     if mask is not None:
         scores += tf.where(mask, 0.0, MASKED)[:, tf.newaxis]
-    weights = tf.nn.softmax(scores)
     if once:
+        shares = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+        weights = shares / tf.reduce_sum(shares, -1, keepdims=True)
         read = tf.reduce_sum(weights[:, :, 0, :, tf.newaxis] * tf.cast(value, tf.float32), 2, keepdims=True)
         return tf.cast(read, value.dtype), weights
+    weights = tf.nn.softmax(scores)
     return tf.matmul(tf.cast(weights, value.dtype), value), weights

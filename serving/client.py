@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import requests
-import urllib3
 
 from serving.columns import InputSpec
 from serving.rank_errors import (
@@ -228,7 +227,8 @@ def _error_text(text: str) -> str | None:
 def _is_timeout(error: requests.RequestException) -> bool:
     # A body that stops coming is a ConnectionError for requests.
     cause = error.args[0] if error.args else None
-    return isinstance(error, requests.Timeout) or isinstance(cause, urllib3.exceptions.ReadTimeoutError)
+    stalled = requests.packages.urllib3.exceptions.ReadTimeoutError
+    return isinstance(error, requests.Timeout) or isinstance(cause, stalled)
 
 
 def _shortened(text: str) -> str:

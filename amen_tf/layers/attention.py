@@ -11,11 +11,6 @@ def split_heads(x: tf.Tensor, heads: int) -> tf.Tensor:
     return tf.stack(tf.split(x, heads, -1), 1)
 
 
-def heads_last(x: tf.Tensor) -> tf.Tensor:
-    """`[B, H, S, d_head]` -> `[B, S, H, d_head]`."""
-    return tf.transpose(x, (0, 2, 1, 3))
-
-
 def merge_heads(x: tf.Tensor) -> tf.Tensor:
     """`[B, H, S, d_head]` -> `[B, S, H * d_head]`, the inverse of `split_heads`."""
     return tf.concat(tf.unstack(x, axis=1), -1)

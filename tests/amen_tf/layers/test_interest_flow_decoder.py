@@ -4,11 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from amen_tf.layers.attention import heads_last
 from amen_tf.layers.interest_flow_decoder import READOUTS, CausalAttention, InterestFlowDecoder, causal_mask
 from tests.amen_tf.layers.harness import randomise
 
 B, S, H, D = 4, 6, 2, 8
+
+
+def heads_last(x):
+    """`[B, H, S, d_head]` -> `[B, S, H, d_head]`."""
+    return tf.transpose(x, (0, 2, 1, 3))
 
 
 def make(layers=3, dropout=0.0, readout="heads"):

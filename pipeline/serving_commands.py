@@ -79,12 +79,13 @@ def serve(
 @click.argument("request_files", nargs=-1, required=True, type=click.Path(path_type=pathlib.Path))
 @click.option("--address", default="http://127.0.0.1:8501", show_default=True, help="A server on this machine.")
 @click.option("--model", "model_name", default="amen", show_default=True)
+@click.option("--label", help="A version label such as stable; by default the highest version is asked.")
 @click.option("--rate", default=50.0, show_default=True, type=click.FloatRange(0.1, 10_000), help="Requests a second.")
 @click.option("--seconds", default=30.0, show_default=True, type=click.FloatRange(0.1, 3600))
 @click.option("--concurrency", default=64, show_default=True, type=click.IntRange(1, 1024), help="Most under way.")
 @click.option("--timeout", default=10.0, show_default=True, type=click.FloatRange(0.1, 60), help="Seconds for one.")
 @click.option("--picture", type=click.Path(path_type=pathlib.Path), help="Also draw the latencies, as PNG.")
-def load_test(request_files, address, model_name, rate, seconds, concurrency, timeout, picture):
+def load_test(request_files, address, model_name, label, rate, seconds, concurrency, timeout, picture):
     """Asks a server on this machine REQUEST_FILES at a fixed rate; status 1 if a request failed.
 
     Open loop: requests start at their scheduled times whether or not earlier ones are answered, and latencies count
@@ -94,7 +95,7 @@ def load_test(request_files, address, model_name, rate, seconds, concurrency, ti
     from serving.load_test.runner import Load, run_load
     from serving.load_test.target import make_target
 
-    target = make_target(address, model_name, request_files)
+    target = make_target(address, model_name, request_files, label)
     load = Load(rate, seconds, concurrency, timeout)
     click.echo(f"{load.count} requests to {target.url} in {seconds:g} s")
     outcome = run_load(target.url, target.bodies, load)

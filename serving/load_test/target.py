@@ -27,19 +27,20 @@ class Target:
     bodies: tuple[bytes, ...]
 
 
-def make_target(address: str, model_name: str, request_files: Sequence[str | Path]) -> Target:
+def make_target(address: str, model_name: str, request_files: Sequence[str | Path], label: str | None = None) -> Target:
     """Reads the requests and asks the server each of them once, so that mistakes show before the load.
 
     Args:
         address: as `RankClient` takes it; its host must be this machine's loopback.
         model_name: name in the server's URLs.
         request_files: JSON files as `amen rank` reads them.
+        label: whose version is asked, through promotions and rollbacks; None asks the highest one.
 
     Raises:
         LoadTestError: the host is another machine's.
         RankError: a file cannot be read, or the server does not answer it.
     """
-    with RankClient(address, model_name) as client:
+    with RankClient(address, model_name, label=label) as client:
         check_loopback(client.address)
         calls = []
         for path in request_files:

@@ -52,6 +52,7 @@ def test_options_have_the_names_and_units_of_the_server(served, tmp_path):
         max_load_retries=0,
         load_retry_seconds=0.25,
         monitoring_path="/metrics",
+        stop_seconds=1.5,
     )
 
 

@@ -7,6 +7,7 @@ import requests
 
 from serving.client import RankError
 from serving.load_test.target import LoadTestError, check_loopback, make_target
+from serving.local_server import running_server
 
 REQUEST = {"timestamp": 9, "scene": "feed", "candidates": [{"item_id": "a"}, {"item_id": "b"}]}
 
@@ -29,6 +30,21 @@ def test_bodies_are_answered(server, tmp_path):
     assert target.url == f"{server.address}/v1/models/amen:predict"
     replies = [requests.post(target.url, data=body, timeout=10).json()["outputs"] for body in target.bodies]
     assert [len(row) for [row] in replies] == [1, 2]
+
+
+def test_a_label_is_asked_wherever_it_moves(push, tmp_path):
+    push("ranker", tmp_path / "amen", 1)
+    (tmp_path / "one.json").write_text(json.dumps(REQUEST))
+    (tmp_path / "models.config").write_text(
+        f'''model_config_list {{ config {{ name: "amen" base_path: "{tmp_path}/amen" model_platform: "tensorflow"
+        version_labels {{ key: "stable" value: 1 }} }} }}'''
+    )
+    with running_server(None, models_config=tmp_path / "models.config") as server:
+        target = make_target(server.address, "amen", [tmp_path / "one.json"], "stable")
+        assert target.url == f"{server.address}/v1/models/amen/labels/stable:predict"
+        assert requests.post(target.url, data=target.bodies[0], timeout=10).status_code == 200
+        with pytest.raises(RankError, match="label canary"):
+            make_target(server.address, "amen", [tmp_path / "one.json"], "canary")
 
 
 def test_a_model_that_is_not_served(server, tmp_path):

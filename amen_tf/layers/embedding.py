@@ -193,6 +193,23 @@ def shared_id(targets: tf.Tensor, events: tf.Tensor, counted: tf.Tensor) -> tf.T
     return (targets[:, :, tf.newaxis] == events[:, tf.newaxis, :]) & counted[:, tf.newaxis, :]
 
 
+def same_events(targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor], fields: Sequence[str]) -> tf.Tensor:
+    """Which real events share an id with a target, `[B, fields * N, L]` bool, one field after the other.
+
+    Args:
+      targets: field -> ids `[B, N]`.
+      events: field -> ids `[B, L]`, their behaviours among them.
+      fields: at least one.
+    """
+    mask = event_mask(events)
+    return tf.concat([shared_id(targets[f], events[f], mask & (events[f] != PAD_ID)) for f in fields], 1)
+
+
+def side_by_side(features: tf.Tensor, fields: Sequence[str]) -> tf.Tensor:
+    """What was made of `same_events`: `[B, fields * N, k]` -> `[B, N, fields * k]`."""
+    return tf.concat(tf.split(features, len(fields), 1), -1)
+
+
 def concat_fields(parts: Sequence[Mapping[str, tf.Tensor]], axis: int) -> dict[str, tf.Tensor]:
     """Joins several field -> ids mappings with equal fields along `axis`."""
     return {field: tf.concat([part[field] for part in parts], axis) for field in parts[0]}

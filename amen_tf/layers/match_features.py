@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.features import AGE, AGE_BUCKETS, ITEM_ID, PAD_ID
-from amen_tf.layers.embedding import event_mask, shared_id
+from amen_tf.features import AGE, AGE_BUCKETS, ITEM_ID
+from amen_tf.layers.embedding import same_events, side_by_side
 
 
 class MatchFeatures(keras.layers.Layer):
@@ -22,16 +22,13 @@ class MatchFeatures(keras.layers.Layer):
 
     def call(self, targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor]):
         """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, 4 * fields]` float32 in [0, log(1 + L)]."""
-        mask = event_mask(events)
-        age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
-        length = tf.shape(mask)[1]
-        newest_first = 1.0 / tf.cast(length - tf.range(length), tf.float32)
         if not self.fields:
             # A tensor of width 0, so that callers need not ask.
             return tf.zeros((*tf.unstack(tf.shape(targets[ITEM_ID])), 0))
-        same = [shared_id(targets[f], events[f], mask & (events[f] != PAD_ID)) for f in self.fields]
-        # All fields at a time, one after the other along the axis of the targets.
-        hit = tf.cast(tf.concat(same, 1), tf.float32)
+        age = tf.cast(events[AGE], tf.float32) / AGE_BUCKETS
+        length = tf.shape(age)[1]
+        newest_first = 1.0 / tf.cast(length - tf.range(length), tf.float32)
+        hit = tf.cast(same_events(targets, events, self.fields), tf.float32)
         count = tf.reduce_sum(hit, -1)
         features = [
             tf.minimum(count, 1.0),
@@ -39,7 +36,7 @@ class MatchFeatures(keras.layers.Layer):
             tf.reduce_max(hit * (1.0 - age)[:, tf.newaxis, :], -1),
             tf.reduce_max(hit * newest_first, -1),
         ]
-        return tf.concat(tf.split(tf.stack(features, -1), len(self.fields), 1), -1)
+        return side_by_side(tf.stack(features, -1), self.fields)
 
     def get_config(self):
         return {**super().get_config(), "fields": self.fields}

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 import tf_keras as keras
 
-from amen_tf.features import AGE, AGE_BUCKETS, BEHAVIOR, PAD_ID
-from amen_tf.layers.embedding import IdEmbedding, event_mask, shared_id
+from amen_tf.features import AGE, AGE_BUCKETS, BEHAVIOR
+from amen_tf.layers.embedding import IdEmbedding, same_events, side_by_side
 
 
 class MatchedEvents(keras.layers.Layer):
@@ -31,14 +31,13 @@ class MatchedEvents(keras.layers.Layer):
 
     def call(self, targets: Mapping[str, tf.Tensor], events: Mapping[str, tf.Tensor]):
         """targets: field -> `[B, N]`, events: field -> `[B, L]` -> `[B, N, k * fields]`, zero where nothing matches."""
-        mask = event_mask(events)
         vectors = self.behavior(events[BEHAVIOR]) + self.age(events[AGE])
-        same = [shared_id(targets[f], events[f], mask & (events[f] != PAD_ID)) for f in self.fields]
+        same = same_events(targets, events, self.fields)
         # One product for all fields; its last column counts.
         counted = tf.concat([vectors, tf.ones_like(vectors[..., :1])], -1)
-        sums = tf.matmul(tf.cast(tf.concat(same, 1), vectors.dtype), counted)
+        sums = tf.matmul(tf.cast(same, vectors.dtype), counted)
         means = tf.math.divide_no_nan(sums[..., :-1], sums[..., -1:])
-        return tf.concat(tf.split(means, len(self.fields), 1), -1)
+        return side_by_side(means, self.fields)
 
     def get_config(self):
         config = {"fields": self.fields, "behaviors": self.behaviors, "dim": self.dim, "std": self.std}

@@ -7,7 +7,6 @@ asks the model once what its `rank` signature takes, so declared features need n
 import json
 import urllib.parse
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import requests
@@ -67,26 +66,18 @@ class RankClient(Ranker):
 
     Args:
         address: `host:port`, `http://host:port` or `https://...`; the port is 8501 where none is given.
-        model_name, version, label, timeout, **options: see `Ranker`.
+        others: see `Ranker`.
 
     Raises:
         InvalidRequestError: the address is none, or both version and label are given.
     """
 
-    def __init__(
-        self,
-        address: str,
-        model_name: str = "amen",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = 10.0,
-        **options: Any,
-    ):
-        super().__init__(model_name, version, label, timeout, **options)
-        self.address = _base_url(address)
+    def _open(self, address: str) -> str:
+        url = _base_url(address)
         self._session = requests.Session()
         # A proxy of the environment knows no way to a server on this machine.
-        self._session.trust_env = urllib.parse.urlsplit(self.address).hostname not in ("127.0.0.1", "localhost", "::1")
+        self._session.trust_env = urllib.parse.urlsplit(url).hostname not in ("127.0.0.1", "localhost", "::1")
+        return url
 
     def close(self) -> None:
         """Closes the connections."""
@@ -186,10 +177,7 @@ class RankClient(Ranker):
             reply = self._session.request(method, url, data=body, headers=headers, timeout=self.timeout)
         except requests.RequestException as error:
             if _is_timeout(error):
-                raise ServerTimeoutError(
-                    f"{method} {url} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, "
-                    "or look at the server's load."
-                ) from error
+                raise self._too_slow(f"{method} {url}") from error
             raise ServerUnreachableError(
                 f"No TensorFlow Serving REST server answers at {self.address} ({_cause(error)}). Start one with "
                 "`amen serve`, or give the address and REST port (8501 by default) of a running one."

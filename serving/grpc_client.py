@@ -24,7 +24,6 @@ from serving.rank_errors import (
     RankError,
     ReplyError,
     ServerError,
-    ServerTimeoutError,
     ServerUnreachableError,
 )
 from serving.ranker import OUTPUT, Ranker
@@ -49,40 +48,34 @@ class GrpcRankClient(Ranker):
 
     Args:
         address: `host:port`; the port is 8500 where none is given.
-        model_name, version, label, timeout, **options: see `Ranker`.
         credentials: for a server with TLS; None speaks without.
+        others: see `Ranker`.
 
     Raises:
         InvalidRequestError: the address is none, or both version and label are given.
     """
 
-    def __init__(
-        self,
-        address: str,
-        model_name: str = "amen",
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = 10.0,
-        *,
-        credentials: grpc.ChannelCredentials | None = None,
-        **options: Any,
-    ):
-        super().__init__(model_name, version, label, timeout, **options)
+    def __init__(self, address: str, *others: Any, credentials: grpc.ChannelCredentials | None = None, **options: Any):
+        self._credentials = credentials
+        super().__init__(address, *others, **options)
+
+    def _open(self, address: str) -> str:
         if not address or "/" in address:
             raise InvalidRequestError(
                 "The client", [f"address: expected host:port of a gRPC server, without http://, got '{address}'"]
             )
-        self.address = address if ":" in address else f"{address}:{_DEFAULT_PORT}"
+        place = address if ":" in address else f"{address}:{_DEFAULT_PORT}"
         # A reply of many candidates may be larger than the 4 MiB that gRPC takes.
         channel = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
         # By default gRPC connects again after a second at the earliest, when the retries here are over.
         channel += [(f"grpc.{name}_reconnect_backoff_ms", 100) for name in ("initial", "min")]
         channel += [("grpc.max_reconnect_backoff_ms", 1000)]
-        if credentials is None:
-            self._channel = grpc.insecure_channel(self.address, options=channel)
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(place, options=channel)
         else:
-            self._channel = grpc.secure_channel(self.address, credentials, options=channel)
+            self._channel = grpc.secure_channel(place, self._credentials, options=channel)
         self._service = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        return place
 
     def close(self) -> None:
         """Closes the connection."""
@@ -141,10 +134,7 @@ class GrpcRankClient(Ranker):
     def _error(self, name: str, code: grpc.StatusCode, text: str) -> RankError:
         call = f"{name} on {self.address}"
         if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ServerTimeoutError(
-                f"{call} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, or look at "
-                "the server's load."
-            )
+            return self._too_slow(call)
         if code == grpc.StatusCode.UNAVAILABLE and _QUEUE_FULL in text:
             return ServerError(503, text, call, "Try again, or with fewer requests at once.", code.name)
         if code == grpc.StatusCode.UNAVAILABLE:

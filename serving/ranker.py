@@ -36,6 +36,7 @@ class Ranker(abc.ABC):
     """Ranks candidates with a model on TensorFlow Serving. Not for sharing between threads.
 
     Args:
+        address: see the client.
         model_name: as the server knows it.
         version: version number; by default the server's highest.
         label: version label, e.g. "stable"; not together with `version`.
@@ -48,13 +49,12 @@ class Ranker(abc.ABC):
             (`model.moveline_length`), so that not fewer than these should be sent.
 
     Raises:
-        InvalidRequestError: both version and label are given.
+        InvalidRequestError: the address is none, or both version and label are given.
     """
-
-    address: str
 
     def __init__(
         self,
+        address: str,
         model_name: str = "amen",
         version: int | None = None,
         label: str | None = None,
@@ -80,12 +80,17 @@ class Ranker(abc.ABC):
             reraise=True,
         )
         self._specs: dict[str, InputSpec] | None = None
+        self.address = self._open(address)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    @abc.abstractmethod
+    def _open(self, address: str) -> str:
+        """Makes ready to ask the server; the address in full, or InvalidRequestError."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -186,6 +191,12 @@ class Ranker(abc.ABC):
         return ModelNotFoundError(
             f"{self.address} does not serve {wanted} ({code}: {message}). {known} Check the model name, version and "
             "label, and that the push folder it serves holds a version."
+        )
+
+    def _too_slow(self, call: str) -> ServerTimeoutError:
+        return ServerTimeoutError(
+            f"{call} had no answer within {self.timeout:g} s. Allow more time, send fewer candidates, or look at the "
+            "server's load."
         )
 
     def _checked(self, call: str, scores: np.ndarray | None, count: int, answer: str) -> np.ndarray:
